@@ -1,0 +1,75 @@
+"""Several calls of one connection at once, for listeners with `max_in_flight` above 1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent.event import Event
+from gevent.lock import BoundedSemaphore
+
+from tidegate.codecs import NO_ID, Refused
+
+if TYPE_CHECKING:
+    from tidegate.connection import SocketConnection
+    from tidegate.model import Call
+
+
+class Flights:
+    """The calls under way on one connection; at the limit `take` waits, so nothing more is read."""
+
+    def __init__(self, connection: SocketConnection, limit: int) -> None:
+        self.connection = connection
+        self.count = 0
+        self._places = BoundedSemaphore(limit)
+        self._idle = Event()
+        self._idle.set()
+        self.calls: dict[Call, Any] = {}  # each with the greenlet that runs it
+        self._under_way: set[Any] = set()
+
+    def take(self, line: bytes, now: float) -> None:
+        """Answer one line in a greenlet of its own; a notification waits until nothing is under way."""
+        connection = self.connection
+        try:
+            request = connection.codec.decode(line)
+        except Refused as refused:
+            connection.send(connection.refusal(refused, line))
+            return
+        if request is None:
+            return
+        if type(request) is not list and request.id is NO_ID:  # type: ignore[union-attr]
+            self._idle.wait()
+        self._places.acquire()
+        self.count += 1
+        self._idle.clear()
+        greenlet = gevent.spawn(self._fly, request, line, now)
+        self._under_way.add(greenlet)
+        greenlet.rawlink(self._landed)
+
+    def _fly(self, request: Any, line: bytes, now: float) -> None:
+        connection = self.connection
+        if type(request) is list:
+            replies = [r for part in request if (r := connection.part(part, now)) is not None]
+            reply = connection.codec.batch(replies) if replies else None
+        else:
+            try:
+                reply = connection.answer(request, now)
+            except Refused as refused:
+                reply = connection.refusal(refused, line)
+        if reply is not None and connection.phase != "closed":
+            try:
+                connection.send(reply)
+            except OSError:
+                connection.end()
+
+    def _landed(self, greenlet: Any) -> None:
+        self._under_way.discard(greenlet)
+        self.count -= 1
+        self._places.release()
+        if not self.count:
+            self._idle.set()
+        if self.connection.ending:  # a fault that closes came from this call
+            self.connection.end()
+
+    def join(self) -> None:
+        gevent.joinall(list(self._under_way))

@@ -1,0 +1,46 @@
+"""Bounded pools of threads, for what would block the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from gevent.threadpool import ThreadPool
+
+from tidegate.faults import ServerOverloaded
+
+T = TypeVar("T")
+
+
+class Pool:
+    """`run(fn, *args)` in a thread; the caller's greenlet waits, the others go on.
+
+    A place is free when its thread has ended the work, not when the waiter gave up:
+    a killed waiter does not stop the thread.
+    """
+
+    def __init__(self, name: str, threads: int, queue: int) -> None:
+        self.name = name
+        self.limit = threads + queue
+        self.busy = 0
+        self._threads = ThreadPool(threads)
+
+    def run(self, fn: Callable[..., T], *args: Any) -> T:
+        """The result of `fn`, or what it raised. Raises ServerOverloaded when the queue is full. Switches."""
+        if self.busy >= self.limit:
+            raise ServerOverloaded(f"The thread pool {self.name!r} is full", retry_after=1.0)
+        self.busy += 1
+        try:
+            result = self._threads.spawn(fn, *args)
+        except BaseException:
+            self.busy -= 1
+            raise
+        result.rawlink(self._done)
+        return result.get()  # type: ignore[no-any-return]
+
+    def _done(self, _: object) -> None:
+        self.busy -= 1
+
+    def close(self) -> None:
+        """Let idle threads end; what runs is not waited for."""
+        self._threads.maxsize = 0
