@@ -45,6 +45,7 @@ class Calls:
     routes: dict[str, Route]
     unknown_route: Route
     exit_code: int
+    report: Callable[[Call], None]  # logs a call that failed; the core's `log_failed` until a plugin does more
     _call_listeners: list[tuple[Plugin, Callable[[Any], None]]]
     _explainers: list[tuple[Plugin, Callable[[Call], Fault | None]]]
 
@@ -90,6 +91,18 @@ class Calls:
         fault = self.fault_of(error, call)
         call.fault = fault
         call.culprit = self.blame.culprit(error) or ("core" if error is fault else None)
+        if call.command.notes.get("thread") and isinstance(error, Interrupt):
+            call.culprit = call.command.plugin.name  # its frames are in the other thread
+        try:
+            self.report(call)
+        except Exception as failure:
+            self.plugin_failed(self.report.__module__, "report", failure)
+            self.log_failed(call)
+
+    def log_failed(self, call: Call) -> None:
+        """A line for a call that failed, with the traceback of what was no fault."""
+        fault, error = call.fault, call.error
+        assert fault is not None
         level = _LEVELS[fault.level]
         extra = {
             "request_id": call.request_id,

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -485,19 +485,26 @@ class Settings:
         return sorted(key for key in {*old, *new} if old.get(key, missing) != new.get(key, missing))
 
 
-def check(raw: Raw, schemas: Mapping[str, Mapping[str, Any]]) -> Settings:
+def check(
+    raw: Raw, schemas: Mapping[str, Mapping[str, Any]], unchecked: Container[str] = ()
+) -> Settings:
     """The settings, typed, complete and right, given each plugin's own schema by the plugin's name.
+
+    The tables of the plugins named in `unchecked`, which are installed and not loaded, are passed over.
 
     Raises ConfigError with all mistakes. Looks at certificates and reads the files of secrets, so a
     running server calls this in a thread. A table with a schema becomes a Namespace in which a key
     that was not given and has no default is None; a table with free keys stays a dict.
     """
-    return _Check(raw, schemas).settings()
+    return _Check(raw, schemas, unchecked).settings()
 
 
 class _Check:
-    def __init__(self, raw: Raw, schemas: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, raw: Raw, schemas: Mapping[str, Mapping[str, Any]], unchecked: Container[str]
+    ) -> None:
         self.raw = raw
+        self.unchecked = unchecked
         self.problems: dict[str, Problem] = {}  # one a key: what follows from it is no news
         self.warnings: list[Problem] = []
         tables = {name: dict(schema) for name, schema in schemas.items()}
@@ -575,6 +582,8 @@ class _Check:
             whole, dot, _ = name.partition(".")
             if dot and whole in known:  # a part of a plugin, which may be moved to another ring
                 known[name] = {"type": "dict", "schema": {"ring": PLUGIN["ring"]}}
+            elif whole in self.unchecked or name in self.unchecked:
+                continue
             elif self.raw.core(whole).enabled and self.raw.core(name).enabled:
                 near = hint(name, known)
                 self.problem(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.hub import get_hub
+from msgspec.json import encode
 from greenlet import getcurrent, greenlet
 
 from tidegate.codecs import NO_ID, NULL, JsonLines, Refused, Request, foreign, id_of
@@ -37,9 +39,12 @@ if TYPE_CHECKING:
 READ_BYTES = 16384  # bounds the work of one turn: about 120 requests
 TURN = 32  # requests answered before others get their turn
 FLUSH_BYTES = 65536
+LINGER_S = 1.0  # for a client that still sends when it has been refused
+LINGER_READS = 256  # of 64 KiB
 PROXY_S = 3.0
 HANDSHAKE_S = 10.0
 _FIRST_BYTES = frozenset(b"{[")  # any other first byte is looked at
+_GONE = ("reset", "slow reader")  # nobody hears last words
 _switch = greenlet.switch
 
 
@@ -140,8 +145,11 @@ class SocketConnection(Connection):
                 pass
             except Fault as fault:  # a plugin refused the client
                 self.ending = fault
-            except (ConnectionError, BrokenPipeError):
-                self.reason = "reset"
+            except OSError:
+                self.reason = self.reason if self.reason in _GONE else "reset"
+            except Exception:
+                self.reason = "failure"
+                self.server.log.exception("%r failed", self)
             self._farewell()
         finally:
             self._close()
@@ -224,7 +232,7 @@ class SocketConnection(Connection):
             self.reason = self.ending.type
             if self.listener.context is None or self.tls is not None:
                 self.out.append(self.codec.error(NULL, self.ending, self.server.new_id()))
-        if self.reason == "reset":
+        if self.reason in _GONE:
             return
         if self.flights is not None:
             self.flights.join()
@@ -235,12 +243,25 @@ class SocketConnection(Connection):
             if self.outbox:
                 self._drained()
             self.sock.shutdown(socket.SHUT_WR)
-            # Unread bytes in the socket would turn the close into a reset, which may take the last reply with it.
-            for _ in range(16):
-                if not os.read(self.fd, FLUSH_BYTES):
-                    break
+            self._linger()
         except (OSError, Ended):
             pass
+
+    def _linger(self) -> None:
+        """Unread bytes would turn the close into a reset, which may take the last reply with it: read what
+        is there, and what still comes for a moment where the client was told something that it did not expect."""
+        self.phase = "lingering"
+        self.last = self.server.clock.now()
+        self.due = inf
+        self._arm(self.last + LINGER_S)
+        for _ in range(LINGER_READS):
+            try:
+                if not os.read(self.fd, FLUSH_BYTES):
+                    return
+            except BlockingIOError:
+                if not isinstance(self.ending, Fault):
+                    return
+                self._readable()
 
     def _close(self) -> None:
         self.alarm.stop()
@@ -268,9 +289,10 @@ class SocketConnection(Connection):
         read, fd, now_of, feed = os.read, self.fd, self.server.clock.now, self.codec.feed
         answer = self._turn if self.listener.limits.max_in_flight == 1 else self._spread
         data, self.early = self.early, b""
+        waits = not data and self.tls is None  # the first bytes may have come with the handshake
         try:
             while True:
-                if not data:
+                if waits:
                     start(me)
                     try:
                         _switch(hub)
@@ -282,6 +304,7 @@ class SocketConnection(Connection):
                         continue
                     if not data:
                         return self._end_of_stream(answer)
+                waits = True
                 self.bytes_in += len(data)
                 if self.tls is not None:
                     plain, over = self.tls.read(data)
@@ -296,7 +319,6 @@ class SocketConnection(Connection):
                 if self.phase == "first" and data[0] not in _FIRST_BYTES and self._is_foreign(data):
                     return
                 lines = feed(data)
-                data = b""
                 if lines:
                     answer(lines, now)
                 if self.codec.partial or self.codec.oversize:
@@ -315,7 +337,7 @@ class SocketConnection(Connection):
             stop()
             watcher.close()
 
-    def _end_of_stream(self, answer: Callable[[list[bytes], float], None]) -> None:
+    def _end_of_stream(self, answer: Callable[[Sequence[Any], float], None]) -> None:
         """The client half-closed: what was read is answered, a complete last line too."""
         if lines := self.codec.last():
             answer(lines, self.server.clock.now())
@@ -334,15 +356,23 @@ class SocketConnection(Connection):
         )
         return True
 
-    def _turn(self, lines: list[bytes], now: float) -> None:
-        """Answer the lines of one read, at most TURN in a row, and write their replies at once."""
+    def _turn(self, lines: Sequence[Any], now: float) -> None:
+        """Answer the messages of one read, at most TURN in a row, and write their replies at once."""
         if len(lines) == 1:
-            self._line(lines[0], now)
+            message = lines[0]
+            try:
+                reply = self.answer(message, now) if type(message) is not bytes else self._looked_at(message, now)
+            except Refused as refused:
+                reply = self.refusal(refused, message)
             self.last = now
-            out = self.out
-            if out:
-                self.send(out[0] if len(out) == 1 else b"".join(out))
-                out.clear()
+            if self.out:  # pushes of this call go first
+                if reply is not None:
+                    self.out.append(reply)
+                reply = b"".join(self.out)
+                self.out.clear()
+                self.out_bytes = 0
+            if reply is not None:
+                self.send(reply)
                 if self.outbox:
                     self._drained()
             return
@@ -350,10 +380,7 @@ class SocketConnection(Connection):
         while True:
             # Should a call of this turn wait, the replies before it are sent meanwhile.
             flush = run_callback(self._flush)
-            for line in lines[:TURN]:
-                self._line(line, now)
-                if self.ending:
-                    break
+            self._each(lines[:TURN], now)
             flush.stop()
             self._flush()
             self.last = now
@@ -364,33 +391,29 @@ class SocketConnection(Connection):
             lines = lines[TURN:]
             self._writable()
 
-    def _line(self, line: bytes, now: float) -> None:
-        """Answer one line into `out`."""
-        try:
-            request = self.codec.decode(line)
-        except Refused as refused:
-            self._refused(refused, line)
-            return
-        if request is None:
-            return
-        if type(request) is list:
-            self._batch(request, now)
-            return
-        try:
-            reply = self.answer(request, now)  # type: ignore[arg-type]
-        except Refused as refused:
-            self._refused(refused, line)
-            return
-        if reply is not None:
-            self.out.append(reply)
+    def _each(self, messages: Sequence[Any], now: float) -> None:
+        """Answer messages of the codec into `out`, until one ends the connection."""
+        answer, append = self.answer, self.out.append
+        for message in messages:
+            try:
+                reply = answer(message, now) if type(message) is not bytes else self._looked_at(message, now)
+            except Refused as refused:
+                reply = self.refusal(refused, message)
+            if reply is not None:
+                append(reply)
+            if self.ending:
+                return
 
-    def _batch(self, parts: list[bytes], now: float) -> None:
-        replies = []
-        for part in parts:
-            if (reply := self.part(part, now)) is not None:
-                replies.append(reply)
-        if replies:
-            self.out.append(self.codec.batch(replies))
+    def _looked_at(self, message: bytes, now: float) -> bytes | None:
+        """Answer what the codec did not take for a plain request. Raises Refused."""
+        request = self.codec.decode(message)
+        if isinstance(request, list):
+            return self._batch(request, now)
+        return self.answer(request, now) if request is not None else None
+
+    def _batch(self, parts: list[bytes], now: float) -> bytes | None:
+        replies = [reply for part in parts if (reply := self.part(part, now)) is not None]
+        return self.codec.batch(replies) if replies else None
 
     def part(self, part: bytes, now: float) -> bytes | None:
         """Answer one request of a batch."""
@@ -402,14 +425,15 @@ class SocketConnection(Connection):
     def answer(self, request: Request, now: float) -> bytes | None:
         """Run one request; its reply, or None for a notification. Raises Refused for a bad id."""
         id = None if request.id is NO_ID else id_of(request)
-        server = self.server
-        route, resources = server.routes.get(request.method), None
-        if route is None:
-            route, resources = server.unknown(request.method, self), {"method": request.method}
-        params = request.params
-        call = Call(server, self, route.command, self.user, now, now + route.timeout, params or {})
-        if resources is not None:
-            call.resources = resources
+        server, params = self.server, request.params
+        try:
+            route = server.routes[request.method]
+        except KeyError:
+            route = server.unknown(request.method, self)
+        deadline = now + route.timeout
+        call = Call(server, self, route.command, self.user, now, deadline, params or {})  # type: ignore[arg-type]
+        if route is server.unknown_route:
+            call.resources = {"method": request.method}
         proceed = route.proceed
         if type(params) is list:
             proceed = self._named(call, params, route)
@@ -420,7 +444,8 @@ class SocketConnection(Connection):
             or request.trace
         ):
             proceed = server.with_extras(call, request, route, proceed)
-        if self.due > call.deadline and self._arm(call.deadline):
+            deadline = call.deadline
+        if self.due > deadline and self._arm(deadline):
             proceed = _too_late
         if self.phase != "open":
             proceed = self._begin(proceed)
@@ -470,20 +495,18 @@ class SocketConnection(Connection):
 
         return too_many
 
-    def _refused(self, refused: Refused, line: bytes) -> None:
-        self.out.append(self.refusal(refused, line))
-
-    def refusal(self, refused: Refused, line: bytes) -> bytes:
+    def refusal(self, refused: Refused, message: Any) -> bytes:
+        """The reply to what is no request."""
         fault = refused.fault
         if self.phase == "first":
             self.phase = "open"
         kind = _KINDS.get(fault.code, "json")
-        self.server.violated(self, fault.code, kind, line)
+        self.server.violated(self, fault.code, kind, message if type(message) is bytes else encode(message))
         return self.codec.error(refused.id, fault, self.server.new_id())
 
     # --- several calls at once (max_in_flight above 1) -------------------------------------------
 
-    def _spread(self, lines: list[bytes], now: float) -> None:
+    def _spread(self, lines: Sequence[Any], now: float) -> None:
         """Each request in a greenlet of its own; its reply comes when it is done."""
         from tidegate.flights import Flights
 
@@ -568,10 +591,13 @@ class SocketConnection(Connection):
         if self.running is not None and getcurrent() is self.greenlet:
             self.out.append(frame)  # before this call's reply, after those before it
             self.out_bytes += len(frame)
-            if self.out_bytes > FLUSH_BYTES:
-                self._flush()
-            return True
-        self._flush()
+            if self.out_bytes < FLUSH_BYTES:
+                return True
+            frame = b"".join(self.out)
+            self.out.clear()
+            self.out_bytes = 0
+        else:
+            self._flush()
         try:
             self.send(frame)
         except OSError:
@@ -617,6 +643,8 @@ class SocketConnection(Connection):
         self.outbox.clear()
         if self.writable is not None:
             self.writable.stop()
+        with suppress(OSError):  # what a running call still sends fails then
+            self.sock.shutdown(socket.SHUT_RDWR)
         self.end()
 
     # --- time and ending -------------------------------------------------------------------------
@@ -643,13 +671,14 @@ class SocketConnection(Connection):
                     self.interrupt(call, CallTimeout)
                 else:
                     due = min(due, call.deadline)
-            if due == inf:
-                return
+            if due == inf:  # interrupted, or shielded: it is looked after when it has ended
+                due = now + 1.0
         elif self.progress:
             due = self.progress + limits.send_timeout_s
             if due <= now:
-                self.reason = "slow reader"
-                self.outbox.clear()
+                return self._lost("slow reader")
+        elif self.phase == "lingering":
+            due = self.last + LINGER_S
         elif self.phase == "proxy":
             due = self.opened + PROXY_S
         elif self.phase == "tls":

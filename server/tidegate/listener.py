@@ -120,9 +120,13 @@ class Listener(StreamServer):  # type: ignore[misc]
                 sock.close()
                 return
             connection.user = OPERATOR
-        elif server.draining or not server.has_place(connection):
+        elif server.draining:
+            sock.close()
+            return
+        elif not server.has_place(connection):
             return
         elif not self.trusts(address) and not server.has_room(connection):
+            server.places.total -= 1
             sock.close()
             return
         server.connections[connection.id] = connection

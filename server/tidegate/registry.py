@@ -181,23 +181,25 @@ class Registry:
                 broken.append(Broken(one.name, one.version, one.distribution, reason))
         self.broken = broken
         self.found = {one.name: one for one in found}
-        problems += self._missing_needs(raw)
+        self._drop_needy()
         problems += [str(one) for one in self.broken if raw.core(one.name).required]
-        if problems:
-            raise StartRefused(problems)
+        self.server.refuse(problems)
 
-    def _missing_needs(self, raw: Raw) -> list[str]:
-        problems = []
-        for one in list(self.found.values()):
-            missing = [need for need in one.type.needs if need not in self.found]
-            if missing:
-                reason = f"needs plugin {missing[0]!r}, which is not there; install and enable it"
-                self._drop(one, reason)
-        return problems
+    def _drop_needy(self) -> None:
+        """Drop what needs a plugin that is not there, and then what needs that one."""
+        while needy := [one for one in self.found.values() if not self.found.keys() >= set(one.type.needs)]:
+            for one in needy:
+                missing = next(need for need in one.type.needs if need not in self.found)
+                self._drop(one, f"needs plugin {missing!r}, which is not there; install and enable it")
 
     def _drop(self, one: Found, reason: str) -> None:
         self.found.pop(one.name, None)
         self.broken.append(Broken(one.name, one.version, one.distribution, reason))
+
+    def not_loaded(self) -> set[str]:
+        """The plugins that are installed, or were given, and are not loaded: broken, or left out."""
+        names = {point.name for point in installed()} | {one.name for one in self.broken}
+        return names - self.found.keys()
 
     def schemas(self) -> dict[str, Mapping[str, Any]]:
         return {name: one.type.settings for name, one in self.found.items()}
@@ -207,28 +209,29 @@ class Registry:
         problems = []
         core = Found("core", _core_version(), "tidegate", self.core)
         for one in (core, *self.found.values()):
-            plugin = one.type()
-            plugin.name, plugin.version, plugin.distribution = one.name, one.version, one.distribution
-            plugin.server = self.server
-            plugin.config = configs.get(one.name)
-            plugin.log = logging.getLogger(f"tidegate.{one.name}")
-            plugin.data = data / one.name
-            plugin.whole = plugin
+            reason = "can't be made"
             try:
+                plugin = one.type()
+                plugin.name, plugin.version, plugin.distribution = one.name, one.version, one.distribution
+                plugin.server = self.server
+                plugin.config = configs.get(one.name)
+                plugin.log = logging.getLogger(f"tidegate.{one.name}")
+                plugin.data = data / one.name
+                plugin.whole = plugin
+                reason = "refuses its configuration"
                 plugin.configure(plugin.config)
                 self.manager.register(plugin, one.name)
             except Exception as error:
-                reason = f"refuses its configuration: {type(error).__name__}: {error}"
+                reason = f"{reason}: {type(error).__name__}: {error}"
                 if isinstance(error, pluggy.PluginValidationError):
-                    reason = f"has a bad hook: {error}"
-                self.manager.unregister(plugin) if self.manager.is_registered(plugin) else None
+                    reason = f"has a bad hook: {' '.join(str(error).split())}"
+                    self.manager.unregister(name=one.name)
                 if self._required(one.name):
                     problems.append(f"{one} {reason}")
                 self._drop(one, reason)
                 continue
             self.plugins[one.name] = plugin
-        if problems:
-            raise StartRefused(problems)
+        self.server.refuse(problems)
         self._order()
 
     def _required(self, name: str) -> bool:
@@ -355,13 +358,15 @@ class Registry:
             except commands.Mistake as mistake:
                 problems.append(f"plugin {plugin.name!r}: {mistake}")
         for plugin, give in self.impls("tidegate_commands"):
-            for command in give():
-                add(plugin, command.name, command.function, command.notes)
+            try:
+                for command in give():
+                    add(plugin, command.name, command.function, command.notes)
+            except Exception as error:
+                problems.append(f"plugin {plugin.name!r}: tidegate_commands raised {type(error).__name__}: {error}")
         for name in modules:
             self._module(name, add, problems)
         self._check_notes(made, problems)
-        if problems:
-            raise StartRefused(problems)
+        self.server.refuse(problems)
         return dict(sorted(made.items()))
 
     def _module(self, name: str, add: Callable[..., None], problems: list[str]) -> None:

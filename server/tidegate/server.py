@@ -25,10 +25,13 @@ from tidegate.connection import SocketConnection
 from tidegate.core import Core
 from tidegate.directory import Directory
 from tidegate.faults import (
+    Catalogue,
     Fault,
     PluginFailure,
     ServerOverloaded,
     TooManyConnections,
+    catalogue,
+    merge,
 )
 from tidegate.listener import DataFolder, Listener, Networks, Places, packed_address
 from tidegate.log import Log
@@ -75,7 +78,7 @@ class Server(Calls):
         self.raw = raw if raw is not None else read(None)
         self.registry = Registry(self, Core)
         self.registry.find(self.raw, extra=plugins or {}, only=only, without=without)
-        self.settings: Settings = check(self.raw, self.registry.schemas())
+        self.settings: Settings = check(self.raw, self.registry.schemas(), self.registry.not_loaded())
         self.data = Path(self.settings.server.data)
         self.state = MemoryState(self.clock)
         self.bus = MemoryBus()
@@ -83,6 +86,7 @@ class Server(Calls):
         self.connections: dict[str, Connection] = {}
         self.sessions: dict[str, set[Connection]] = {}
         self.places = Places()
+        self.report = self.log_failed  # what logs a call that failed; errors puts its own in this place
         self.patience = 1.0  # below 1 the time limits of connections are shorter; for security, under attack
         self._trace_every = 0
         self.draining = False
@@ -100,7 +104,7 @@ class Server(Calls):
         self._secret = os.urandom(32)
         self._reserve: int | None = None
         self._greenlets: set[Greenlet[..., Any]] = set()
-        self._pools: dict[str, Pool] = {}
+        self.pools: dict[str, Pool] = {}
         self._commands_asked = tuple(commands)
         self.watchdog = Watchdog(self)
         self.life = Serving(self)
@@ -114,10 +118,27 @@ class Server(Calls):
         """Take from the registry what runs often."""
         modules = [*self.settings.server.commands, *self._commands_asked]
         self._listen_to_topics()
+        self.faults = self._catalogue()
         self.commands = self.registry.commands(modules)
         self._hooks: list[tuple[Plugin, Callable[..., Any]]] = self.registry.impls("tidegate_connection")
         self._explainers = list(reversed(self.registry.impls("tidegate_fault")))
         self.compose()
+
+    def refuse(self, problems: Sequence[str]) -> None:
+        """What is wrong at load, if anything. Raises StartRefused; a server that is only looked at goes on."""
+        if problems:
+            raise StartRefused(problems)
+
+    def _catalogue(self) -> Catalogue:
+        """The core's faults and those that plugins offer."""
+        known, problems = catalogue(), []
+        for name, (_, classes) in self.offered("faults"):
+            try:
+                known = merge(known, name, classes)
+            except ValueError as error:
+                problems.append(str(error))
+        self.refuse(problems)
+        return known
 
     def leave_out(self, name: str, reason: str) -> None:
         """Serve without a plugin that failed at start and is not required."""
@@ -140,8 +161,8 @@ class Server(Calls):
                     route.sample(self._trace_every)
             except Exception as error:
                 problems.append(f"command {name!r} can't be decorated: {type(error).__name__}: {error}")
-        if problems:
-            raise StartRefused(problems)
+                routes[name] = Route(command, heart, (), default)
+        self.refuse(problems)
         packages = {
             type(plugin).__module__: name for name, plugin in self.registry.plugins.items() if name != "core"
         }
@@ -218,7 +239,8 @@ class Server(Calls):
         for plugin, listener in self.registry.impls("tidegate_event"):
             for topic in self.topics if "*" in plugin.listens else plugin.listens:
                 if topic not in self._listeners:
-                    raise StartRefused([f"plugin {plugin.name!r} listens to {topic!r}, which is no topic"])
+                    self.refuse([f"plugin {plugin.name!r} listens to {topic!r}, which is no topic"])
+                    continue
                 self._listeners[topic].append((plugin, listener))
         self._call_listeners = self._listeners["call.finished"]
 
@@ -404,9 +426,9 @@ class Server(Calls):
 
     def pool(self, name: str, threads: int, queue: int) -> Pool:
         """A bounded pool of threads by name; the first who asks decides its size."""
-        if name not in self._pools:
-            self._pools[name] = Pool(name, threads, queue)
-        return self._pools[name]
+        if name not in self.pools:
+            self.pools[name] = Pool(name, threads, queue)
+        return self.pools[name]
 
     # --- its life --------------------------------------------------------------------------------
 
@@ -483,7 +505,7 @@ class Server(Calls):
             listener.close()
         for greenlet in list(self._greenlets):
             greenlet.kill(block=False)
-        for pool in self._pools.values():
+        for pool in self.pools.values():
             pool.close()
         self.spend_reserve()
         self.folder.give_back()

@@ -44,7 +44,7 @@ class Serving:
     def start(self) -> None:
         """Take the data folder, start the plugins, open the listeners. Raises StartRefused or a Fault."""
         server = self.server
-        if problems := self._unsafe():
+        if problems := self.unsafe():
             raise StartRefused(problems)
         sys.setswitchinterval(0.001)  # also gevent's slice for callbacks before it polls again
         server.folder.take()
@@ -70,7 +70,7 @@ class Serving:
         for act in self.on_start:
             act()
 
-    def _unsafe(self) -> list[str]:
+    def unsafe(self) -> list[str]:
         """Beyond loopback only when the configuration says so, or somebody guards or identifies."""
         server = self.server
         if server.settings.server.open or any(
@@ -195,7 +195,7 @@ class Serving:
         assert reread is not None
         pool = get_hub().threadpool
         raw = pool.apply(reread)
-        new = pool.apply(check, (raw, server.registry.schemas()))
+        new = pool.apply(check, (raw, server.registry.schemas(), server.registry.not_loaded()))
         contexts = {
             listener: pool.apply(context_of, (limits,))
             for listener, limits in self._same_listeners(new)
