@@ -15,7 +15,6 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
-    from tidegate.codecs import Codec
     from tidegate.faults import Fault
     from tidegate.model import Call, Command, Connection, Event, Leaving
     from tidegate.server import Server
@@ -34,15 +33,6 @@ def tidegate_commands() -> list[Command]:
     """Give commands that are made by code; functions marked with `@command` are found without it.
 
     When: at load, after `configure`. Raising refuses the start. Cost: once.
-    """
-    raise NotImplementedError
-
-
-@hookspec
-def tidegate_codecs() -> dict[str, type[Codec]]:
-    """Give wire formats by name.
-
-    When: at load. A name that another plugin took is refused. Cost: once.
     """
     raise NotImplementedError
 
@@ -99,7 +89,7 @@ def tidegate_decorate(
 def tidegate_serve(server: Server) -> Generator[None, None, None]:
     """Hold what lives as long as the server: engines, sockets, timers.
 
-    A generator with one `yield`. Before it: start; the listeners open after the last plugin has
+    When: the server starts. A generator with one `yield`. Before it: start; the listeners open after the last plugin has
     started. After it: stop; the listeners are drained by then. Innermost ring first, so that what others
     stand on starts first and stops last. Raising before the `yield` refuses the start
     (or leaves the plugin out, with `required = false`); raising after it is logged and stops nobody else.

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import ipaddress
 import os
+import select
 import socket
 import stat
 import struct
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import _socket
 from gevent import Greenlet
+from gevent.monkey import get_original
 from gevent.server import StreamServer
 
 from tidegate.connection import SocketConnection
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
     from tidegate.server import Server
 
 BACKLOG = 4096  # gevent's 128 is too small for a burst of connects
+SCARCE_S = 1.0  # so long there must have been descriptors, or the log would flicker
 _SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_poll = get_original("select", "poll")  # gevent's would switch, and this is the hub
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -71,6 +75,7 @@ class Listener(StreamServer):  # type: ignore[misc]
         self.context: ssl.SSLContext | None = None
         self.proxies = Networks(limits.proxy_from)
         self.scarce = False
+        self.scarce_at = 0.0
         if limits.tls_cert:
             self.context = context_of(limits)
 
@@ -90,26 +95,34 @@ class Listener(StreamServer):  # type: ignore[misc]
                 if error.errno != errno.ECONNABORTED:
                     raise
                 return None
-            if self.kind == "admin" and self.server.spend_reserve():
-                return self.do_read()
-            self._pause(error)
+            self._pause_or_spend(error)
             return None
-        if self.scarce:
-            self.scarce = False
-            self.server.log.warning("%s: accepting again", self.name)
         # The plain C socket: gevent's own would make two watchers that this loop does not use.
         sock = _socket.socket(self.socket.family, self.socket.type, 0, fd)
         sock.setblocking(False)
         return sock, peer[0] if isinstance(peer, tuple) else None
 
-    def _pause(self, error: OSError) -> None:
-        """Out of descriptors: stop accepting, say so once, and look again in a while."""
+    def _pause_or_spend(self, error: OSError) -> None:
+        """Out of descriptors: stop accepting, say so once, and look again in a while; the operator gets the reserve."""
+        waiting = _poll()
+        waiting.register(self.socket.fileno(), select.POLLIN)
+        if not waiting.poll(0):  # accept says EMFILE also when nobody waits
+            return
+        if self.kind == "admin" and self.server.spend_reserve():
+            return  # the loop comes here again
+        self.scarce_at = self.server.clock.now()
         if not self.scarce:
             self.scarce = True
             self.server.log.error("%s: can't accept (%s); waiting until there are descriptors again", self.name, error.strerror)
         self.stop_accepting()
         self._timer = self.loop.timer(0.2)
         self._timer.start(self._start_accepting_if_started)
+
+    def tell_recovered(self) -> None:
+        """Say that there are descriptors again, once there have been for a while: asked every second."""
+        if self.scarce and self.server.clock.now() > self.scarce_at + SCARCE_S:
+            self.scarce = False
+            self.server.log.warning("%s: accepting again", self.name)
 
     def do_handle(self, sock: Any, address: str | None) -> None:
         """In the hub. A connection that is refused here costs no greenlet."""

@@ -130,12 +130,14 @@ class Serving:
             raise StartRefused(problems)
 
     def _housekeeping(self) -> None:
-        """What must be looked at now and then: lost log lines."""
+        """What must be looked at now and then: lost log lines, descriptors that are there again."""
         server = self.server
         while True:
             gevent.sleep(1.0)
             if server.logs is not None and (lost := server.logs.take_lost()):
                 server.publish("log.lost", count=lost)
+            for listener in server.listeners:
+                listener.tell_recovered()
 
     # --- signals ---------------------------------------------------------------------------------
 
