@@ -14,7 +14,7 @@ import trustme
 NPM = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tidegate-tests" / "npm"
 PING = b'{"jsonrpc":"2.0","id":1,"method":"system.ping"}\n'
 PONG = b'{"jsonrpc":"2.0","id":1,"result":"pong"}\n'
-SOURCE = '''
+SOURCE = """
 from tidegate import command
 from tidegate.faults import ResourceNotFound
 
@@ -25,7 +25,7 @@ def add(a: int, b: int) -> int:
 @command("shop.find")
 def find(name: str) -> None:
     raise ResourceNotFound("No such hat", name=name)
-'''
+"""
 
 JAYSON = """
 const jayson = require(process.argv[2]);
@@ -40,7 +40,7 @@ const batch = (requests) => new Promise((resolve) => client.request(requests, (e
     await call('shop.add', {a: 3, b: 4}),
     await call('shop.find', {name: 'x'}),
     await call('no.such', []),
-    await batch([client.request('shop.add', [5, 6], undefined, false), client.request('no.such', [], undefined, false)]),
+    await batch([['shop.add', [5, 6]], ['no.such', []]].map(([m, p]) => client.request(m, p, undefined, false))),
   ]));
 })();
 """
@@ -58,7 +58,10 @@ def test_jayson_calls_commands_and_gets_results_and_faults(server, need, version
     need(version, folder.is_dir(), f"{version} is not in {NPM}; .ci/run installs it")
     (tmp_path / "client.js").write_text(JAYSON)
     done = subprocess.run(
-        [node, tmp_path / "client.js", folder, server.host, str(server.port)], capture_output=True, text=True, timeout=60
+        [node, tmp_path / "client.js", folder, server.host, str(server.port)],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     by_position, by_name, fault, unknown, batch = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""The way of one call through the rooms, as data, held against a real call (design: one place where control turns round)."""
+"""The way of one call through the rooms, as data, held against a real call."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def begin() -> None:
 
 
 @command("walk.look", requires="admin", scope="read")
-def look(x: int) -> int:
+def look(x: int, y: int = 0) -> int:
     return x
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import gevent
 from gevent.hub import get_hub
@@ -32,6 +32,7 @@ from tidegate.onion import Blame, Proceed, Route, in_traceback
 if TYPE_CHECKING:
     from tidegate.clock import Clock
     from tidegate.plugin import Plugin
+    from tidegate.server import Server
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
@@ -128,7 +129,7 @@ class Calls:
         if isinstance(known, Fault):
             return known
         if call is None:
-            call = self._call_of(self.unknown_route, Connection(self, "internal"), None, None)
+            call = self._call_of(self.unknown_route, Connection(cast("Server", self), "internal"), None, None)
         call.error = error
         fault = self._explained(call) or self._unexplained(error, call)
         fault.__cause__ = error
@@ -146,7 +147,7 @@ class Calls:
                 self.plugin_failed(plugin.name, "tidegate_fault", error)
                 continue
             if fault is not None:
-                return fault  # type: ignore[no-any-return]
+                return fault
         return None
 
     @staticmethod

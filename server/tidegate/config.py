@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from cerberus import SchemaError, TypeDefinition, Validator, errors  # type: ignore[import-untyped]
+from cerberus import SchemaError, TypeDefinition, Validator, errors
 
 from tidegate.nearest import hint
 from tidegate.plugin import RINGS
@@ -455,7 +455,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
 
 class _Schema(Validator):  # type: ignore[misc]
     # Cerberus takes True for a number.
-    types_mapping = {  # noqa: RUF012
+    types_mapping = {
         **Validator.types_mapping,
         "integer": TypeDefinition("integer", (int,), (bool,)),
         "float": TypeDefinition("float", (float, int), (bool,)),

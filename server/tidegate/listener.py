@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import fcntl
 import ipaddress
@@ -14,7 +15,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import _socket
 from gevent import Greenlet
 from gevent.monkey import get_original
 from gevent.server import StreamServer
@@ -63,7 +63,7 @@ def packed_address(address: str) -> bytes:
     return packed[12:] if packed[:12] == bytes(10) + b"\xff\xff" else packed
 
 
-class Listener(StreamServer):  # type: ignore[misc]
+class Listener(StreamServer):
     """One `[[listen]]`: accepts, and gives each connection its greenlet."""
 
     def __init__(self, server: Server, limits: Any, sock: socket.socket, kind: str, name: str) -> None:
@@ -85,9 +85,9 @@ class Listener(StreamServer):  # type: ignore[misc]
             return False
         return address is not None and packed_address(address) in self.proxies
 
-    def do_read(self) -> tuple[Any, str | None] | None:
+    def do_read(self) -> tuple[Any, str | None] | None:  # type: ignore[override]
         try:
-            fd, peer = self.socket._accept()
+            fd, peer = self.socket._accept()  # type: ignore[attr-defined]
         except BlockingIOError:
             return None
         except OSError as error:
@@ -113,10 +113,10 @@ class Listener(StreamServer):  # type: ignore[misc]
         self.scarce_at = self.server.clock.now()
         if not self.scarce:
             self.scarce = True
-            self.server.log.error("%s: can't accept (%s); waiting until there are descriptors again", self.name, error.strerror)
+            self.server.log.error("%s: can't accept (%s); waiting for descriptors", self.name, error.strerror)
         self.stop_accepting()
-        self._timer = self.loop.timer(0.2)
-        self._timer.start(self._start_accepting_if_started)
+        self._timer: Any = self.loop.timer(0.2)
+        self._timer.start(self._start_accepting_if_started)  # type: ignore[attr-defined, call-arg]
 
     def tell_recovered(self) -> None:
         """Say that there are descriptors again, once there have been for a while: asked every second."""
@@ -229,7 +229,7 @@ def _answers(path: Path) -> bool:
 def _gevent_socket(family: int) -> socket.socket:
     from gevent import socket as gevent_socket
 
-    return gevent_socket.socket(family, socket.SOCK_STREAM)  # type: ignore[no-any-return, attr-defined]
+    return gevent_socket.socket(family, socket.SOCK_STREAM)
 
 
 class DataFolder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from gevent.threadpool import ThreadPool
 
@@ -36,7 +36,7 @@ class Pool:
             self.busy -= 1
             raise
         result.rawlink(self._done)
-        return result.get()  # type: ignore[no-any-return]
+        return cast(T, result.get())
 
     def _done(self, _: object) -> None:
         self.busy -= 1

@@ -83,7 +83,7 @@ def find(wanted: Callable[[str], bool]) -> tuple[list[Found], list[Broken]]:
         if (owner := owners.get(point.name)) is not None:
             if owner != origin[0]:
                 broken.append(
-                    Broken(point.name, origin[1], origin[0], f"has the same name as one of {owner}; uninstall one of them")
+                    Broken(point.name, *origin[::-1], f"has the same name as one of {owner}; uninstall one of them")
                 )
             continue
         owners[point.name] = origin[0]
@@ -95,8 +95,8 @@ def find(wanted: Callable[[str], bool]) -> tuple[list[Found], list[Broken]]:
             reason = f"failed to import: {type(error).__name__}: {error}; repair it, update it, or disable it"
             broken.append(Broken(point.name, origin[1], origin[0], reason))
             continue
-        if reason := _unfit(loaded):
-            broken.append(Broken(point.name, origin[1], origin[0], reason))
+        if unfit := _unfit(loaded):
+            broken.append(Broken(point.name, origin[1], origin[0], unfit))
         else:
             found.append(Found(point.name, origin[1], origin[0], loaded))
     return found, broken
@@ -413,7 +413,7 @@ def _taking(
 ) -> Callable[..., Any]:
     """A hook implementation may take fewer arguments than the hook has."""
     if taken is None:
-        code = function.__code__  # type: ignore[attr-defined]
+        code = function.__code__
         first = 1 if hasattr(function, "__self__") else 0
         taken = code.co_varnames[first : code.co_argcount]
     if tuple(taken) == names:

@@ -218,7 +218,10 @@ class Server(Calls):
 
     @contextmanager
     def door(self, kind: str, *, address: str | None = None, user: User | None = None) -> Iterator[Connection]:
-        """A connection without a socket, with its plugins' lives: the admin site, jobs, tests. Raises the Fault of who refuses it."""
+        """A connection without a socket, with its plugins' lives: the admin site, jobs, tests.
+
+        Raises the Fault of who refuses it.
+        """
         connection = Connection(self, kind, address=address)
         entered: Entered = []
         try:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from gevent.monkey import get_original
 
+from tidegate.onion import code_of
+
 if TYPE_CHECKING:
     from tidegate.server import Server
 
@@ -77,7 +79,7 @@ class Watchdog:
                     self._seen = self._look(frame)
 
     def _look(self, frame: FrameType) -> tuple[float, str, list[str]]:
-        codes = {route.command.function.__code__: name for name, route in self.server.routes.items() if hasattr(route.command.function, "__code__")}
+        codes = {code_of(route.command.function): name for name, route in self.server.routes.items()}
         method, at = "", frame
         while at is not None:
             method = codes.get(at.f_code, method)

@@ -188,7 +188,9 @@ def test_unix_sockets_ipv6_and_several_listeners_at_once(inside, tmp_path):
 
 # --- behind a proxy -------------------------------------------------------------------------------
 
-PROXIED = "[server]\nexempt = []\n[[listen]]\naddress = '127.0.0.1:0'\nproxy_from = ['127.0.0.1/32']\nmax_per_address = 2\n"
+PROXIED = (
+    "[server]\nexempt = []\n[[listen]]\naddress = '127.0.0.1:0'\nproxy_from = ['127.0.0.1/32']\nmax_per_address = 2\n"
+)
 V2 = b"\r\n\r\n\x00\r\nQUIT\n"
 
 
@@ -347,8 +349,8 @@ def test_at_the_limit_of_calls_at_once_nothing_more_is_read(inside):
         line = b'{"jsonrpc":"2.0","id":1,"method":"wait.for","params":[10]}\n'
         raw.send(line * 2 + PING)
         server.advance(9)
+        raw.sock.settimeout(0.1)
         with pytest.raises(TimeoutError):
-            raw.sock.settimeout(0.1)
             raw.line()
         raw.sock.settimeout(10)
         server.advance(2)

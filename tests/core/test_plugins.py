@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
+from typing import ClassVar
 
 import pytest
 from tidegate import Plugin, command, hookimpl
@@ -70,7 +71,9 @@ def test_a_plugin_with_work_in_two_rings_brings_parts(inside):
     echo(server)
     assert PASSED == ["whole.outer", "mid", "whole"]
     PASSED.clear()
-    moved = inside('[plugins."whole.outer"]\nring = "scope"\n', plugins={"whole": whole, "mid": standing("check", "Mid")})
+    moved = inside(
+        '[plugins."whole.outer"]\nring = "scope"\n', plugins={"whole": whole, "mid": standing("check", "Mid")}
+    )
     echo(moved)
     assert PASSED[0] == "mid"
 
@@ -175,7 +178,9 @@ def test_a_plugin_that_is_not_required_is_left_out_and_said_so(inside, caplog, p
     echo(server)
     assert PASSED == ["y"]
     with server.raw() as raw:
-        assert {"name": "x", "state": "broken"}.items() <= {p["name"]: p for p in raw.ask("system.info")["result"]["plugins"]}["x"].items()
+        assert {"name": "x", "state": "broken"}.items() <= {
+            p["name"]: p for p in raw.ask("system.info")["result"]["plugins"]
+        }["x"].items()
     assert any("serving without plugin 'x'" in r.message for r in caplog.records)
 
 
@@ -185,7 +190,9 @@ def test_everything_wrong_is_told_at_once(inside):
 
 
 def test_a_plugin_that_stands_on_a_missing_one_is_not_there_either(inside):
-    text = refused(inside, plugins={"a": type("A", (Plugin,), {"needs": ("b",)}), "b": type("B", (Plugin,), {"needs": ("c",)})})
+    text = refused(
+        inside, plugins={"a": type("A", (Plugin,), {"needs": ("b",)}), "b": type("B", (Plugin,), {"needs": ("c",)})}
+    )
     assert "plugin 'b'" in text
     assert "plugin 'a'" in text
 
@@ -278,7 +285,9 @@ class Knows(Plugin):
         def identify(call):
             if call.auth is not None:
                 name, _, scopes = call.auth.partition(":")
-                call.user = User(name, name, frozenset({"user", name}), frozenset(scopes.split(",")) if scopes else None)
+                call.user = User(
+                    name, name, frozenset({"user", name}), frozenset(scopes.split(",")) if scopes else None
+                )
             return proceed(call)
 
         return identify
@@ -368,8 +377,8 @@ class OutOfStock(Fault):
 
 def test_a_third_partys_faults_and_topics_are_served(inside):
     class Shop(Plugin):
-        offers = {"faults": ("ShopFamily", (OutOfStock,))}
-        topics = {"shop.sold": ("item",)}
+        offers: ClassVar = {"faults": ("ShopFamily", (OutOfStock,))}
+        topics: ClassVar = {"shop.sold": ("item",)}
 
         @command("shop.buy")
         def buy(self, call, item: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -111,7 +112,9 @@ def test_what_looks_like_another_protocol_later_on_is_only_no_json(raw):
 
 LINES = st.one_of(
     st.integers(0, 99).map(lambda n: PING % n),
-    st.builds(lambda n: b'{"jsonrpc":"2.0","id":%d,"method":"system.echo","params":["\xc3\xa9"]}' % n, st.integers(0, 9)),
+    st.builds(
+        lambda n: b'{"jsonrpc":"2.0","id":%d,"method":"system.echo","params":["\xc3\xa9"]}' % n, st.integers(0, 9)
+    ),
     st.just(b'{"jsonrpc":"2.0","method":"system.ping"}'),
     st.just(b'[{"jsonrpc":"2.0","id":1,"method":"system.ping"},3,{"jsonrpc":"2.0","method":"system.ping"}]'),
     st.sampled_from([b"", b"\r", b"   ", b"{}", b"[]", b"{", b"\xff\xfe", b"null", b'"x"', b"[" * 40, b"]" * 9]),
@@ -138,7 +141,7 @@ def test_the_replies_never_depend_on_how_the_bytes_were_cut(server, lines, cuts,
     # The first line decides whether this is another protocol: let it be ours.
     data = PING % 1 + b"\n" + b"\n".join(lines) + (b"\n" if end else b"")
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    pieces = [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [data[a:b] for a, b in pairwise(places)]
     assert replies_to(server, pieces) == replies_to(server, [data])
     with server.raw() as fresh:
         assert fresh.ask("system.ping")["result"] == "pong"

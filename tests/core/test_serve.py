@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-SOURCE = '''
+SOURCE = """
 import time
 import gevent
 from tidegate import command
@@ -38,7 +38,7 @@ def block(seconds: float) -> str:
 @command("fail.now")
 def fail() -> None:
     raise ValueError("here is why")
-'''
+"""
 
 
 def line(method: str, *params: object, id: int = 1) -> bytes:

@@ -25,8 +25,8 @@ class VirtualClock(Clock):
         self._time = START
         self._due: list[tuple[float, int, _VirtualTimer]] = []
         self._order = count()
-        self.now = lambda: self._time  # type: ignore[method-assign]
-        self.wall = lambda: EPOCH + self._time - START  # type: ignore[method-assign]
+        self.now = lambda: self._time
+        self.wall = lambda: EPOCH + self._time - START
 
     def sleep(self, seconds: float) -> None:
         woken = Event()

@@ -106,7 +106,7 @@ class Inside(Reachable):
         self.server.life.drain()
         self.server.life.finish()
         # Threads that a call gave up on still end their work, and tell this loop.
-        with gevent.Timeout(10, False):
+        with gevent.Timeout(10, False):  # type: ignore[arg-type]
             while any(pool.busy for pool in self.server.pools.values()):
                 gevent.sleep(0.01)
         self._wake.close()
