@@ -389,23 +389,27 @@ class Registry:
 
     def _check_notes(self, made: Mapping[str, Command], problems: list[str]) -> None:
         """A note that nobody reads is reported; one that a command can't go without refuses the start."""
-        self.notices = []
+        idle: dict[str, list[str]] = {}
         for command in made.values():
             for note in command.notes:
                 if self.readers(note):
                     continue
                 known = commands.KNOWN_NOTES.get(note)
-                if known is None:
-                    self.notices.append(f"command {command.name!r}: nobody reads the note {note!r}")
-                elif known.needed:
+                if known is not None and known.needed:
                     problems.append(
                         f"command {command.name!r} has the note {note!r}, which plugin {known.reader!r} carries out; "
                         f"install tidegate-{known.reader} and enable it"
                     )
-                elif known.reader != "core":
-                    self.notices.append(
-                        f"command {command.name!r}: the note {note!r} has no effect without tidegate-{known.reader}"
-                    )
+                elif known is None or known.reader != "core":
+                    idle.setdefault(note, []).append(command.name)
+        self.notices = [_idle_note(note, names) for note, names in sorted(idle.items())]
+
+
+def _idle_note(note: str, names: list[str]) -> str:
+    known = commands.KNOWN_NOTES.get(note)
+    why = "is read by nobody" if known is None else f"has no effect without tidegate-{known.reader}"
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"the note {note!r} {why}; it is on {', '.join(names[:3])}{more}"
 
 
 def _taking(

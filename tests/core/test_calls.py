@@ -62,6 +62,11 @@ def raise_this(call, what: str) -> None:
     }[what]
 
 
+@command("by.name")
+def by_name(*, text: str) -> str:
+    return text
+
+
 @command("raise.deep")
 def deep(n: int = 0) -> None:
     deep(n + 1)
@@ -94,7 +99,7 @@ def nested(call, method: str, params: dict) -> object:
     return call.server.call(method, params, connection=call.connection)
 
 
-COMMANDS = [wait, short, shielded, stubborn, raise_this, deep, double, thread_sleep, effects, nested]
+COMMANDS = [wait, short, shielded, stubborn, raise_this, deep, by_name, double, thread_sleep, effects, nested]
 
 
 def code(reply: dict) -> int:
@@ -204,6 +209,12 @@ def test_a_fault_that_closes_closes_after_its_reply(server):
         raw.send(b'{"jsonrpc":"2.0","id":1,"method":"raise.this","params":["closing"]}\n' * 2)
         assert code(raw.json()) == 1401
         assert raw.closed()
+
+
+def test_a_command_may_take_its_parameters_by_name_only(server):
+    with server.raw() as raw:
+        assert raw.ask("by.name", ["x"])["result"] == "x"
+        assert raw.ask("by.name", {"text": "y"})["result"] == "y"
 
 
 def test_endless_recursion_is_1304(server):

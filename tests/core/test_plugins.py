@@ -232,8 +232,8 @@ def test_a_command_that_cant_be_served_refuses_the_start(inside, wrong, words):
 def test_a_note_that_nobody_reads_is_reported_at_start(inside, caplog):
     inside(commands=[made("a.b", rate="1/minute", zzz=1)])
     text = caplog.text
-    assert "'rate' has no effect without tidegate-validation" in text
-    assert "nobody reads the note 'zzz'" in text
+    assert "the note 'rate' has no effect without tidegate-validation; it is on a.b" in text
+    assert "the note 'zzz' is read by nobody; it is on a.b" in text
 
 
 def test_a_plugin_injects_what_it_provides(inside):
