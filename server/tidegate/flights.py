@@ -27,26 +27,26 @@ class Flights:
         self.calls: dict[Call, Any] = {}  # each with the greenlet that runs it
         self._under_way: set[Any] = set()
 
-    def take(self, line: bytes, now: float) -> None:
+    def take(self, message: Any, now: float) -> None:
         """Answer one line in a greenlet of its own; a notification waits until nothing is under way."""
         connection = self.connection
         try:
-            request = connection.codec.decode(line)
+            request = connection.codec.decode(message) if type(message) is bytes else message
         except Refused as refused:
-            connection.send(connection.refusal(refused, line))
+            connection.send(connection.refusal(refused, message))
             return
         if request is None:
             return
-        if type(request) is not list and request.id is NO_ID:  # type: ignore[union-attr]
+        if not isinstance(request, list) and request.id is NO_ID:
             self._idle.wait()
         self._places.acquire()
         self.count += 1
         self._idle.clear()
-        greenlet = gevent.spawn(self._fly, request, line, now)
+        greenlet = gevent.spawn(self._fly, request, message, now)
         self._under_way.add(greenlet)
         greenlet.rawlink(self._landed)
 
-    def _fly(self, request: Any, line: bytes, now: float) -> None:
+    def _fly(self, request: Any, message: Any, now: float) -> None:
         connection = self.connection
         if type(request) is list:
             replies = [r for part in request if (r := connection.part(part, now)) is not None]
@@ -55,7 +55,7 @@ class Flights:
             try:
                 reply = connection.answer(request, now)
             except Refused as refused:
-                reply = connection.refusal(refused, line)
+                reply = connection.refusal(refused, message)
         if reply is not None and connection.phase != "closed":
             try:
                 connection.send(reply)

@@ -49,7 +49,10 @@ class Networks:
     def __contains__(self, packed: bytes) -> bool:
         """`packed` is 4 or 16 bytes."""
         number = int.from_bytes(packed, "big")
-        return any(number & mask == base for base, mask in self._by_version[4 if len(packed) == 4 else 6])
+        for base, mask in self._by_version[4 if len(packed) == 4 else 6]:  # noqa: SIM110 (any() takes twice as long)
+            if number & mask == base:
+                return True
+        return False
 
     def __bool__(self) -> bool:
         return any(self._by_version.values())

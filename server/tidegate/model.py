@@ -210,6 +210,11 @@ class Connection:
         return {"calls": 0, "bytes_in": 0, "bytes_out": 0}
 
     @property
+    def gone(self) -> bool:
+        """Whether the client reset the connection; one that half-closed still waits for its replies."""
+        return False
+
+    @property
     def peer(self) -> dict[str, Any]:
         """The fields that topics call `peer`."""
         return {
@@ -296,7 +301,7 @@ class Call(msgspec.Struct, eq=False):
         Raises InternalError when it can't be encoded, ResourceExhausted past `max_reply_bytes`.
         """
         try:
-            encoded = _encode(result)
+            encoded: bytes = _encode(result)
         except Exception as error:
             raise InternalError(log=f"the result of {self.command.name} can't be encoded: {error}") from error
         if len(encoded) > self.connection.max_reply_bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from types import CodeType, TracebackType
@@ -116,6 +117,8 @@ def heart_of(command: Command) -> Proceed:
     if command.name == UNKNOWN:  # whatever parameters came
         return lambda call: function(call)
     if not injected:
+        if len(command.arguments) == 1 and command.required and _takes_it_by_place(function):
+            return _heart_of_one(function, command.arguments[0])
         return lambda call: function(**call.params)
     if injected == ("call",):
         return lambda call: function(call=call, **call.params)
@@ -127,6 +130,21 @@ def heart_of(command: Command) -> Proceed:
         except KeyError as error:
             raise PluginFailure(log=f"nothing provided {error} for {command.name}") from None
         return function(**given, **call.params)
+
+    return run
+
+
+def _takes_it_by_place(function: Callable[..., Any]) -> bool:
+    (parameter,) = inspect.signature(function).parameters.values()
+    return parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+
+
+def _heart_of_one(function: Callable[..., Any], name: str) -> Proceed:
+    """For functions of one parameter: by keyword the call costs 0.15 µs more."""
+
+    def run(call: Call) -> Any:
+        params = call.params
+        return function(params[name]) if len(params) == 1 and name in params else function(**params)
 
     return run
 

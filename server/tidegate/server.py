@@ -354,7 +354,8 @@ class Server(Calls):
 
     def opened(self, connection: SocketConnection) -> None:
         connection.introduced = True
-        self.publish("connection.opened", connection=connection)
+        if self._listeners["connection.opened"]:  # asked before, since some clients open one for every request
+            self.publish("connection.opened", connection=connection)
 
     def closed(self, connection: SocketConnection, entered: Entered) -> None:
         self.connections.pop(connection.id, None)
@@ -365,7 +366,7 @@ class Server(Calls):
                 self.places.leave(connection.prefix)
         if self._reserve is None and self.started is not None:
             self.keep_reserve()
-        if connection.introduced:
+        if connection.introduced and self._listeners["connection.closed"]:
             self.publish(
                 "connection.closed",
                 connection=connection,

@@ -31,12 +31,28 @@ def check_of(command: Command, proceed: Callable[[Call], Any]) -> Callable[[Call
     """
     kinds = kinds_of(command)
     names = frozenset(command.arguments)
-    quick = _quick(command, kinds)
+    if len(kinds) == 1 and command.required:
+        ((name, allowed),) = kinds.items()
+        if allowed is not None and len(allowed) == 1:
+            return _check_of_one(name, allowed[0], proceed)
+    quick = _quick(kinds, command.required)
 
     def check(call: Call) -> Any:
         params = call.params
         if not quick(params) and (errors := errors_of(params, names, command.required, kinds)):
             raise _fault(errors)
+        return proceed(call)
+
+    return check
+
+
+def _check_of_one(name: str, kind: type, proceed: Callable[[Call], Any]) -> Callable[[Call], Any]:
+    """The same for one parameter that must be there: no second call."""
+
+    def check(call: Call) -> Any:
+        params = call.params
+        if len(params) != 1 or type(params.get(name)) is not kind:
+            raise _fault(errors_of(params, frozenset({name}), frozenset({name}), {name: (kind,)}))
         return proceed(call)
 
     return check
@@ -70,18 +86,13 @@ def _kinds(annotation: Any) -> tuple[type, ...] | None:
 
 
 def _quick(
-    command: Command, kinds: dict[str, tuple[type, ...] | None]
+    kinds: dict[str, tuple[type, ...] | None], required: frozenset[str]
 ) -> Callable[[dict[str, Any]], bool]:
     """True only for parameters that are certainly right. type() tells True from 1."""
     if not kinds:
         return lambda params: not params
-    if len(kinds) == 1 and command.required:
-        ((name, allowed),) = kinds.items()
-        if allowed is not None and len(allowed) == 1:
-            kind = allowed[0]
-            return lambda params: len(params) == 1 and type(params.get(name)) is kind
     rows = {name: None if allowed is None else frozenset(allowed) for name, allowed in kinds.items()}
-    required, missing = command.required, object()
+    missing = object()
 
     def quick(params: dict[str, Any]) -> bool:
         for name, value in params.items():

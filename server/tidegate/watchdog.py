@@ -8,6 +8,7 @@ import traceback
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from gevent.hub import Hub
 from gevent.monkey import get_original
 
 from tidegate.onion import code_of
@@ -75,7 +76,8 @@ class Watchdog:
             _sleep(self.limit / 4)
             if self._seen is None and time.monotonic() - self._beat > self.limit:
                 frame = sys._current_frames().get(self._loop_thread)
-                if frame is not None:
+                # The loop itself is the innermost frame: the machine had no time for us.
+                if frame is not None and frame.f_code is not Hub.run.__code__:
                     self._seen = self._look(frame)
 
     def _look(self, frame: FrameType) -> tuple[float, str, list[str]]:
