@@ -1,6 +1,6 @@
 from setuptools import find_packages, setup
 
-FIRST_PARTY: list[str] = []
+FIRST_PARTY = ["errors", "transactions", "validation"]
 
 setup(
     name="tidegate",

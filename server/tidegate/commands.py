@@ -41,7 +41,7 @@ KNOWN_NOTES = {
     "http": Note("admin"),
 }
 #: Injected arguments that first-party plugins provide; never a client's parameter.
-KNOWN_ARGUMENTS = {"db": "transactions", "transaction": "transactions", "breaker": "errors"}
+KNOWN_ARGUMENTS = {"db": "transactions", "transaction": "transactions", "breaker": "errors", "retrying": "errors"}
 
 
 class Mistake(ValueError):

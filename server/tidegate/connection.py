@@ -591,6 +591,8 @@ class SocketConnection(Connection):
         if self.ending or self.phase in ("proxy", "tls"):
             return False
         if self.running is not None and getcurrent() is self.greenlet:
+            if not self.out:  # should the call wait, what it has pushed is sent meanwhile
+                get_hub().loop.run_callback(self._flush)
             self.out.append(frame)  # before this call's reply, after those before it
             self.out_bytes += len(frame)
             if self.out_bytes < FLUSH_BYTES:

@@ -331,9 +331,13 @@ def masked(command: Command, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def explained(route: Route, cost: Mapping[str, Any] | None) -> dict[str, Any]:
-    """One command's onion: `{"method": …, "layers": [{"plugin", "ring", "where", "seconds"}]}`."""
+    """One command's onion: `{"method": …, "layers": [{"plugin", "ring", "where", "explain", "seconds"}]}`.
+
+    `explain` is there where the function that `tidegate_decorate` gave has an attribute of that name, a text.
+    """
     layers: list[dict[str, Any]] = [
         {"plugin": layer.plugin, "ring": layer.ring, "where": layer.where}
+        | ({"explain": str(said)} if (said := getattr(layer.function, "explain", None)) else {})
         for layer in route.layers
     ]
     layers.append(

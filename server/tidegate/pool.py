@@ -21,8 +21,10 @@ class Pool:
 
     def __init__(self, name: str, threads: int, queue: int) -> None:
         self.name = name
+        self.threads = threads
         self.limit = threads + queue
         self.busy = 0
+        self.done = 0  # pieces of work that have ended, whatever came of them
         self._threads = ThreadPool(threads)
 
     def run(self, fn: Callable[..., T], *args: Any) -> T:
@@ -38,8 +40,14 @@ class Pool:
         result.rawlink(self._done)
         return cast(T, result.get())
 
+    @property
+    def waiting(self) -> int:
+        """Pieces of work that have no thread yet."""
+        return max(self.busy - self.threads, 0)
+
     def _done(self, _: object) -> None:
         self.busy -= 1
+        self.done += 1
 
     def close(self) -> None:
         """Let idle threads end; what runs is not waited for."""

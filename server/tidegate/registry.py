@@ -373,7 +373,9 @@ class Registry:
         try:
             module = importlib.import_module(name)
         except Exception as error:
-            problems.append(f"commands: can't import {name!r}: {type(error).__name__}: {error}")
+            absent = isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]
+            advice = "; start in the folder that it lies in" if absent else ""
+            problems.append(f"commands: can't import {name!r}: {type(error).__name__}: {error}{advice}")
             return
         plugin = Commands()
         plugin.name, plugin.version, plugin.distribution = name, "", ""

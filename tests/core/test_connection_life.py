@@ -42,13 +42,21 @@ def push(call, count: int, size: int = 10) -> int:
     return sum(call.connection.push(frame) for _ in range(count))
 
 
+@command("push.progress")
+def progress(call) -> str:
+    for done in (50, 100):
+        call.connection.push(call.server.frame("event.progress", done))
+        call.server.clock.sleep(10)
+    return "done"
+
+
 @command("wait.for")
 def wait(call, seconds: float) -> str:
     call.server.clock.sleep(seconds)
     return "waited"
 
 
-COMMANDS = [long, who, push, wait]
+COMMANDS = [long, who, push, progress, wait]
 
 
 @pytest.fixture(scope="module")
@@ -283,6 +291,17 @@ def test_a_calls_own_pushes_come_before_its_reply_and_after_earlier_replies(insi
         raw.send(PING + b'{"jsonrpc":"2.0","id":2,"method":"push.me","params":[3]}\n' + PING)
         kinds = [raw.json() for _ in range(6)]
     assert [one.get("method", one.get("id")) for one in kinds] == [1, "event.test", "event.test", "event.test", 2, 1]
+
+
+def test_a_long_call_shows_its_progress(inside):
+    server = inside(commands=COMMANDS)
+    with server.raw() as raw:
+        raw.send(b'{"jsonrpc":"2.0","id":1,"method":"push.progress"}\n')
+        assert raw.json()["params"] == 50
+        server.advance(10)
+        assert raw.json()["params"] == 100
+        server.advance(10)
+        assert raw.json()["result"] == "done"
 
 
 def test_a_push_never_tears_a_reply(inside, eventually):
