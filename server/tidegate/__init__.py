@@ -6,6 +6,7 @@ The public names. Importing this is light: no sockets, no TLS, no database, so t
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tidegate.faults import Fault, FieldError
@@ -25,7 +26,7 @@ from tidegate.model import (
 from tidegate.plugin import RINGS, Plugin, hookimpl
 
 if TYPE_CHECKING:
-    from tidegate.client import Client
+    from tidegate.client import Client, ConnectionLost, Push, Reply
     from tidegate.server import Server
 
 __all__ = [
@@ -36,12 +37,15 @@ __all__ = [
     "Client",
     "Command",
     "Connection",
+    "ConnectionLost",
     "Event",
     "Fault",
     "FieldError",
     "Key",
     "Leaving",
     "Plugin",
+    "Push",
+    "Reply",
     "Server",
     "Stash",
     "User",
@@ -50,14 +54,14 @@ __all__ = [
 ]
 
 
+_LATER = {
+    **dict.fromkeys(("Client", "ConnectionLost", "Push", "Reply"), "tidegate.client"),
+    "Server": "tidegate.server",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """`Client` and `Server` are imported when first used."""
-    if name == "Client":
-        from tidegate.client import Client
-
-        return Client
-    if name == "Server":
-        from tidegate.server import Server
-
-        return Server
-    raise AttributeError(f"module 'tidegate' has no attribute {name!r}")
+    """The client's names and `Server` are imported when first used."""
+    if (module := _LATER.get(name)) is None:
+        raise AttributeError(f"module 'tidegate' has no attribute {name!r}")
+    return getattr(import_module(module), name)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.hub import get_hub
 from greenlet import getcurrent, greenlet
+from msgspec.json import encode
 
 from tidegate.codecs import NO_ID, NULL, JsonLines, Refused, Request, foreign, id_of
 from tidegate.faults import (
@@ -378,12 +379,8 @@ class SocketConnection(Connection):
                 if self.outbox:
                     self._drained()
             return
-        run_callback = get_hub().loop.run_callback
         while True:
-            # Should a call of this turn wait, the replies before it are sent meanwhile.
-            flush = run_callback(self._flush)
             self._each(lines[:TURN], now)
-            flush.stop()
             self._flush()
             self.last = now
             if self.outbox:
@@ -395,7 +392,8 @@ class SocketConnection(Connection):
 
     def _each(self, messages: Sequence[Any], now: float) -> None:
         """Answer messages of the codec into `out`, until one ends the connection."""
-        answer, append = self.answer, self.out.append
+        answer, append, run_callback = self.answer, self.out.append, get_hub().loop.run_callback
+        flush = run_callback(self._flush)  # should a call wait, the replies before it are sent meanwhile
         for message in messages:
             try:
                 reply = answer(message, now) if type(message) is not bytes else self._looked_at(message, now)
@@ -403,8 +401,12 @@ class SocketConnection(Connection):
                 reply = self.refusal(refused, message)
             if reply is not None:
                 append(reply)
+            if not flush.pending:  # this call has waited, so the next may too
+                self._flush()
+                flush = run_callback(self._flush)
             if self.ending:
-                return
+                break
+        flush.stop()
 
     def _looked_at(self, message: bytes, now: float) -> bytes | None:
         """Answer what the codec did not take for a plain request. Raises Refused."""
@@ -480,6 +482,7 @@ class SocketConnection(Connection):
         if self.phase == "draining":
             return _shutting_down
         self.phase = "open"
+        self._arm(self.server.clock.now() + self.listener.limits.idle_timeout_s)
         return proceed
 
     def _named(self, call: Call, values: list[Any], route: Any) -> Callable[[Call], Any]:
@@ -675,8 +678,8 @@ class SocketConnection(Connection):
                     self.interrupt(call, CallTimeout)
                 else:
                     due = min(due, call.deadline)
-            if due == inf:  # interrupted, or shielded: it is looked after when it has ended
-                due = now + 1.0
+            # It is looked after again when it has ended: interrupted, shielded, or sooner than its deadline.
+            due = min(due, now + (1.0 if due == inf else limits.idle_timeout_s))
         elif self.progress:
             due = self.progress + limits.send_timeout_s
             if due <= now:

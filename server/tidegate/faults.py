@@ -8,9 +8,9 @@ from this module.
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 FIRST_FREE_CODE = 2000  # a third party's faults have codes from here up
 
@@ -60,6 +60,7 @@ class Fault(Exception):
     recovery: ClassVar[str] = "contact_support"  # what the client can do, see docs/protocol.md
     closes: ClassVar[bool] = False  # the core closes the connection after this reply
     message: str = "Something failed here; quote the request id when you report it"
+    request_id: str | None = None  # of the call, on a fault that a client got
 
     def __init_subclass__(cls) -> None:
         """Raises TypeError for a severity or recovery that clients don't know."""
@@ -124,6 +125,23 @@ class Fault(Exception):
             if name not in _RESERVED:
                 data[name] = value
         return {"code": self.outer_code, "message": self.message, "data": data}
+
+    @classmethod
+    def from_error_object(cls, error: Mapping[str, Any]) -> Self:
+        """What a client raises for an error object that has this class's code; sets `request_id`.
+
+        Raises AttributeError, TypeError or ValueError for what no server of ours sends.
+        """
+        said = dict(error.get("data") or {})
+        fault = cls.__new__(cls)  # not by the constructor: a subclass's may want other arguments
+        fault.message = str(error.get("message"))
+        fault.request_id = said.get("request_id")
+        fault.retry_after = said.get("retry_after")
+        fields = FieldError._fields
+        fault.errors = [FieldError(*(one.get(part, "") for part in fields)) for one in said.get("errors", ())]
+        fault.log = None
+        fault.data = {name: value for name, value in said.items() if name not in _RESERVED}
+        return fault
 
     def __str__(self) -> str:
         return f"{self.code} {self.type}: {self.message}"

@@ -91,8 +91,8 @@ def tidegate_serve(server: Server) -> Generator[None, None, None]:
     """Hold what lives as long as the server: engines, sockets, timers.
 
     When: the server starts. A generator with one `yield`. Before it: start; the listeners open after the
-    last plugin has started. After it: stop; the listeners are drained by then. Innermost ring first, so that what others
-    stand on starts first and stops last. Raising before the `yield` refuses the start
+    last plugin has started. After it: stop; the listeners are drained by then. Innermost ring first, so that
+    what others stand on starts first and stops last. Raising before the `yield` refuses the start
     (or leaves the plugin out, with `required = false`); raising after it is logged and stops nobody else.
     May switch. Cost: once.
     """

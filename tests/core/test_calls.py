@@ -162,6 +162,14 @@ def test_a_pipelined_call_whose_time_was_used_up_by_the_one_before_does_not_run(
     assert DONE == [29]
 
 
+def test_a_reply_is_not_held_back_by_the_calls_that_were_read_with_it(server):
+    with server.raw() as raw:
+        raw.send(b'{"jsonrpc":"2.0","id":1,"method":"wait.for","params":[1]}\n' * 3)
+        for _ in range(3):
+            server.advance(1)
+            assert raw.json()["result"] == "waited"
+
+
 def test_what_is_shielded_is_finished_and_its_outcome_is_the_reply(server):
     with server.raw() as raw:
         send(raw, "wait.shielded", [10])

@@ -155,6 +155,21 @@ def test_seconds_idle_between_lines(start):
         assert busy.ask("system.ping")["result"] == "pong"
 
 
+def test_an_idle_limit_below_the_other_limits_holds_too(inside):
+    @command("wait.for")
+    def wait(call, seconds: float) -> None:
+        call.server.clock.sleep(seconds)
+
+    server = inside("[[listen]]\naddress = '127.0.0.1:0'\nidle_timeout_s = 2\n", commands=[wait])
+    with server.raw() as raw:
+        raw.send(b'{"jsonrpc":"2.0","id":1,"method":"wait.for","params":[5]}\n')
+        server.advance(5)
+        assert raw.json()["result"] is None
+        server.advance(2.1)
+        assert code(raw.json()) == 1611
+        assert raw.closed()
+
+
 def test_connections_from_one_address(start):
     server = start("max_per_address = 3")
     refused = server.events("connection.refused")
