@@ -76,6 +76,8 @@ class Calls:
             call.error = call.fault = CallCancelled()
             self._finished(call)
             raise
+        except BaseException as error:  # asyncio's CancelledError, a BaseExceptionGroup
+            self._failed(call, error)
         if call.layers is not None:
             self._traced_reply(call)
         if self._call_listeners:
@@ -194,6 +196,7 @@ class Calls:
         with self.deadline(call):
             self.dispatch(call, proceed)
         if call.fault is not None:
+            call.fault.request_id = call.request_id
             raise call.fault
         return call.result
 
@@ -203,7 +206,8 @@ class Calls:
         now = self.clock.now()
         if not isinstance(params, Mapping):
             params = dict(zip(route.command.arguments, params or (), strict=False))
-        return Call(self, connection, route.command, user, now, now + route.timeout, dict(params))
+        room = connection.max_reply_bytes
+        return Call(self, connection, route.command, user, now, now + route.timeout, dict(params), room)
 
     @contextmanager
     def deadline(self, call: Call) -> Iterator[None]:

@@ -94,7 +94,8 @@ _parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _anything = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _CLOSER_LOOK = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# A string without an end goes to the end: else its escaped quotes would each begin another search.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEP = [0] * 256
 for _open, _close in (b"[]", b"{}"):

@@ -128,14 +128,15 @@ def _signature(
                 required.add(parameter.name)
     schema = notes.get("params")
     if schema is not None:
-        for key in schema:
-            if key not in arguments:
+        for key, rules in schema.items():
+            renamed = isinstance(rules, Mapping) and rules.get("rename") in arguments  # an older name of a parameter
+            if key not in arguments and not renamed:
                 raise Mistake(
                     f"command {name!r}: params.{key} is no parameter of its function{hint(key, arguments)}"
                 )
         if missing := [key for key in arguments if key in required and key not in schema]:
             raise Mistake(f"command {name!r}: params lacks {missing[0]!r}, which its function needs")
-        arguments = [*schema, *(key for key in arguments if key not in schema)]
+        arguments = [*(key for key in schema if key in arguments), *(key for key in arguments if key not in schema)]
     if notes.get("thread") and injected:
         raise Mistake(f"command {name!r}: with thread=True nothing is injected, but it asks for {injected[0]!r}")
     return tuple(arguments), tuple(injected), frozenset(required)

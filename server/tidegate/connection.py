@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 READ_BYTES = 16384  # bounds the work of one turn: about 120 requests
 TURN = 32  # requests answered before others get their turn
+LARGE = 16384  # bytes of a reply that is sent before the next request is looked at
 FLUSH_BYTES = 65536
 LINGER_S = 1.0  # for a client that still sends when it has been refused
 LINGER_READS = 256  # of 64 KiB
@@ -158,7 +159,7 @@ class SocketConnection(Connection):
 
     def _introduced(self) -> bool:
         """The PROXY header of a trusted proxy, if this listener wants one."""
-        if not self.listener.trusts(self.address):
+        if self.counted or not self.listener.trusts(self.address):
             return True
         self._arm(self.opened + PROXY_S)
         data = b""
@@ -233,10 +234,10 @@ class SocketConnection(Connection):
             self.reason = self.ending.type
             if self.listener.context is None or self.tls is not None:
                 self.out.append(self.codec.error(NULL, self.ending, self.server.new_id()))
+        if self.flights is not None:  # also when the client is gone: its calls have their deadlines still
+            self.flights.join()
         if self.reason in _GONE:
             return
-        if self.flights is not None:
-            self.flights.join()
         try:
             self._flush()
             if self.tls is not None:
@@ -311,6 +312,10 @@ class SocketConnection(Connection):
                 self.bytes_in += len(data)
                 if self.tls is not None:
                     data, over = self.tls.read(data)
+                    if owed := self.tls.owed():
+                        self.send(owed, plain=False)
+                        if self.outbox:
+                            self._drained()
                     if over:
                         if data:
                             answer(feed(data), now_of())
@@ -322,17 +327,17 @@ class SocketConnection(Connection):
                     return
                 lines = feed(data)
                 if lines:
+                    if self.line_since:
+                        self.line_since = 0.0
                     answer(lines, now)
                 if codec.partial or codec.oversize:
                     if codec.oversize:
                         self.server.violated(self, 1606, "size", b"")
                         self.ending = codec.too_large()
                         return
-                    if lines or not self.line_since:
-                        self.line_since = now
-                        self._arm(now + self.listener.limits.line_timeout_s)
-                elif self.line_since:
-                    self.line_since = 0.0
+                    if not self.line_since:  # not `now`: the lines before it may have taken long
+                        self.line_since = now_of()
+                        self._arm(self.line_since + self.listener.limits.line_timeout_s)
                 if self.ending:
                     return
                 del data, lines  # an idle connection keeps nothing
@@ -361,13 +366,15 @@ class SocketConnection(Connection):
 
     def _turn(self, lines: Sequence[Any], now: float) -> None:
         """Answer the messages of one read, at most TURN in a row, and write their replies at once."""
+        self.last = now
         if len(lines) == 1:
             message = lines[0]
             try:
                 reply = self.answer(message, now) if type(message) is not bytes else self._looked_at(message, now)
             except Refused as refused:
                 reply = self.refusal(refused, message)
-            self.last = now
+            if self.last is not now:  # the alarm rang while it ran
+                self.last = self.server.clock.now()
             if self.out:  # pushes of this call go first
                 if reply is not None:
                     self.out.append(reply)
@@ -382,7 +389,8 @@ class SocketConnection(Connection):
         while True:
             self._each(lines[:TURN], now)
             self._flush()
-            self.last = now
+            if self.last is not now:
+                self.last = self.server.clock.now()
             if self.outbox:
                 self._drained()
             if self.ending or len(lines) <= TURN:
@@ -401,6 +409,10 @@ class SocketConnection(Connection):
                 reply = self.refusal(refused, message)
             if reply is not None:
                 append(reply)
+                if len(reply) > LARGE:  # TURN of them would be much to hold
+                    self._flush()
+                    if self.outbox:
+                        self._drained()
             if not flush.pending:  # this call has waited, so the next may too
                 self._flush()
                 flush = run_callback(self._flush)
@@ -412,22 +424,30 @@ class SocketConnection(Connection):
         """Answer what the codec did not take for a plain request. Raises Refused."""
         request = self.codec.decode(message)
         if isinstance(request, list):
-            return self._batch(request, now)
+            return self.batch(request, now)
         return self.answer(request, now) if request is not None else None
 
-    def _batch(self, parts: list[bytes], now: float) -> bytes | None:
-        replies = [reply for part in parts if (reply := self.part(part, now)) is not None]
+    def batch(self, parts: list[bytes], now: float) -> bytes | None:
+        """Answer the requests of a batch until one ends the connection; their results share the room of one reply."""
+        replies: list[bytes] = []
+        room = self.max_reply_bytes
+        for part in parts:
+            try:
+                reply = self.answer(self.codec.decode_part(part), now, room)
+            except Refused as refused:
+                reply = self.refusal(refused, part)
+            if reply is not None:
+                replies.append(reply)
+                room -= len(reply)
+            if self.ending:
+                break
         return self.codec.batch(replies) if replies else None
 
-    def part(self, part: bytes, now: float) -> bytes | None:
-        """Answer one request of a batch."""
-        try:
-            return self.answer(self.codec.decode_part(part), now)
-        except Refused as refused:
-            return self.refusal(refused, part)
+    def answer(self, request: Request, now: float, room: int | None = None) -> bytes | None:
+        """Run one request; its reply, or None for a notification. Raises Refused for a bad id.
 
-    def answer(self, request: Request, now: float) -> bytes | None:
-        """Run one request; its reply, or None for a notification. Raises Refused for a bad id."""
+        `room`: bytes that the result may take, None: `max_reply_bytes`.
+        """
         id = None if request.id is NO_ID else id_of(request)
         server, params = self.server, request.params
         try:
@@ -435,7 +455,9 @@ class SocketConnection(Connection):
         except KeyError:
             route = server.unknown(request.method, self)
         deadline = now + route.timeout
-        call = Call(server, self, route.command, self.user, now, deadline, params or {})  # type: ignore[arg-type]
+        if room is None:
+            room = self.max_reply_bytes
+        call = Call(server, self, route.command, self.user, now, deadline, params or {}, room)  # type: ignore[arg-type]
         if route is server.unknown_route:
             call.resources = {"method": request.method}
         proceed = route.proceed
@@ -517,11 +539,13 @@ class SocketConnection(Connection):
 
         if self.flights is None:
             self.flights = Flights(self, self.listener.limits.max_in_flight)
-        for line in lines:
+        self.last = now
+        for place, line in enumerate(lines, 1):
             self.flights.take(line, now)
-            self.last = now
             if self.outbox:
                 self._drained()
+            elif place % TURN == 0:
+                self._writable()
             if self.ending:
                 return
 
@@ -593,6 +617,7 @@ class SocketConnection(Connection):
     def push(self, frame: bytes) -> bool:
         if self.ending or self.phase in ("proxy", "tls"):
             return False
+        self.server.pushes += 1
         if self.running is not None and getcurrent() is self.greenlet:
             if not self.out:  # should the call wait, what it has pushed is sent meanwhile
                 get_hub().loop.run_callback(self._flush)
@@ -680,6 +705,7 @@ class SocketConnection(Connection):
                     due = min(due, call.deadline)
             # It is looked after again when it has ended: interrupted, shielded, or sooner than its deadline.
             due = min(due, now + (1.0 if due == inf else limits.idle_timeout_s))
+            self.last = due  # nobody is idle while a call runs
         elif self.progress:
             due = self.progress + limits.send_timeout_s
             if due <= now:

@@ -20,7 +20,7 @@ from tidegate.faults import (
     VersionMismatch,
 )
 from tidegate.model import Call, Command, User, command, prefix_text
-from tidegate.nearest import hint, nearest
+from tidegate.nearest import hint
 from tidegate.onion import UNKNOWN, Proceed, Route, where
 from tidegate.plugin import Plugin, hookimpl
 from tidegate.signature import check_of
@@ -137,7 +137,8 @@ class Core(Plugin):
         """A method that does not exist."""
         method = str((call.resources or {}).get("method", ""))
         known = [name for name, route in self.server.routes.items() if may_use(call.user, call, route.command)]
-        raise MethodNotFound(f"No such method{hint(method, known)}" if nearest(method, known) else None)
+        said = hint(method, known)
+        raise MethodNotFound(f"No such method{said}" if said else None)
 
     # --- for everybody ---------------------------------------------------------------------------
 
@@ -183,7 +184,7 @@ class Core(Plugin):
     def discover(self, call: Call) -> dict[str, Any]:
         """Describe the commands that this caller may use, as an OpenRPC 1.x document."""
         routes = self.server.routes
-        usable = [route.command for route in routes.values() if may_use(call.user, call, route.command)]
+        usable = [route for route in routes.values() if may_use(call.user, call, route.command)]
         return discover.document(self.server.settings.server.name, self.version, usable)
 
     # --- for administrators ----------------------------------------------------------------------

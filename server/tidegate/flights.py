@@ -49,8 +49,7 @@ class Flights:
     def _fly(self, request: Any, message: Any, now: float) -> None:
         connection = self.connection
         if type(request) is list:
-            replies = [r for part in request if (r := connection.part(part, now)) is not None]
-            reply = connection.codec.batch(replies) if replies else None
+            reply = connection.batch(request, now)
         else:
             try:
                 reply = connection.answer(request, now)
@@ -68,6 +67,7 @@ class Flights:
         self._places.release()
         if not self.count:
             self._idle.set()
+            self.connection.last = self.connection.server.clock.now()
         if self.connection.ending:  # a fault that closes came from this call
             self.connection.end()
 

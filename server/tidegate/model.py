@@ -249,6 +249,7 @@ class Call(msgspec.Struct, eq=False):
     now: float
     deadline: float
     params: dict[str, Any]
+    room: int = 1 << 20  # bytes that its result may take
     auth: str | None = None
     idempotency_key: str | None = None
     trace: bool = False
@@ -304,10 +305,9 @@ class Call(msgspec.Struct, eq=False):
             encoded: bytes = _encode(result)
         except Exception as error:
             raise InternalError(log=f"the result of {self.command.name} can't be encoded: {error}") from error
-        if len(encoded) > self.connection.max_reply_bytes:
+        if len(encoded) > self.room:
             raise ResourceExhausted(
-                f"The reply would be {len(encoded)} bytes long, at most {self.connection.max_reply_bytes} "
-                "are sent; ask for less"
+                f"The result would be {len(encoded)} bytes long, at most {max(self.room, 0)} are sent; ask for less"
             )
         self.result = result
         self.encoded = encoded

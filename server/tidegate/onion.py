@@ -39,7 +39,7 @@ class Decorating(NamedTuple):
 class Route:
     """How calls of one command go: the composed function, and what dispatch needs to know at once."""
 
-    __slots__ = ("_traced", "claims", "command", "heart", "layers", "proceed", "rings", "timeout")
+    __slots__ = ("_traced", "claims", "command", "description", "heart", "layers", "proceed", "rings", "timeout")
 
     def __init__(
         self, command: Command, heart: Proceed, rings: Sequence[Decorating], timeout: float
@@ -49,6 +49,7 @@ class Route:
         self.rings = rings
         self.timeout = timeout
         self.layers: list[Layer] = []
+        self.description: dict[str, Any] | None = None  # for rpc.discover, made when first asked for
         self.claims: frozenset[str] = frozenset()
         self.proceed = self._compose()
         self._traced: Proceed | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import gevent
 import msgspec
 from gevent import Greenlet
 from gevent.event import Event as Signal
+from gevent.lock import BoundedSemaphore
 
 from tidegate.bus import MemoryBus
 from tidegate.calls import Calls
@@ -46,6 +48,8 @@ from tidegate.topics import TOPICS
 from tidegate.watchdog import Watchdog
 
 _encode = msgspec.json.Encoder().encode
+_OURS = frozenset({"json", "encoding", "size", "depth", "batch", "slow"})  # kinds of protocol.violated that are JSON
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"(\s*+:)?)?', re.DOTALL)  # with the colon after a key
 Entered = list[tuple[str, Generator[None, None, None]]]
 
 
@@ -86,9 +90,11 @@ class Server(Calls):
         self.connections: dict[str, Connection] = {}
         self.sessions: dict[str, set[Connection]] = {}
         self.places = Places()
+        self.pushes = 0  # frames that connections took to send, since the start
         self.report = self.log_failed  # what logs a call that failed; errors puts its own in this place
         self.patience = 1.0  # below 1 the time limits of connections are shorter; for security, under attack
         self._trace_every = 0
+        self._measuring = BoundedSemaphore(1)
         self.draining = False
         self.maintenance: str | None = None
         self.started: float | None = None
@@ -188,6 +194,10 @@ class Server(Calls):
 
     def measure(self, route: Route, calls: int = 20, seconds: float = 2.0) -> dict[str, Any]:
         """Time the layers of the next calls of a command: `{"calls": 20, "seconds": {layer: mean}}`. Switches."""
+        with self._measuring:  # each puts back what it found
+            return self._measure(route, calls, seconds)
+
+    def _measure(self, route: Route, calls: int, seconds: float) -> dict[str, Any]:
         sums: dict[str, float] = {}
         seen = 0
 
@@ -275,13 +285,10 @@ class Server(Calls):
             self.publish("plugin.failed", plugin=plugin, where=where, error=f"{type(error).__name__}: {error}")
 
     def violated(self, connection: Connection, code: int, kind: str, data: bytes) -> None:
-        self.publish(
-            "protocol.violated",
-            **connection.peer,
-            code=code,
-            kind=kind,
-            excerpt=data[:64].decode("latin-1").encode("unicode_escape").decode(),
-        )
+        if kind in _OURS:  # its strings may be anybody's password
+            data = _STRING.sub(lambda found: found[0] if found[1] else b'"..."', data[:256])
+        excerpt = data[:64].decode("latin-1").encode("unicode_escape").decode()
+        self.publish("protocol.violated", **connection.peer, code=code, kind=kind, excerpt=excerpt)
 
     # --- connections -----------------------------------------------------------------------------
 
@@ -459,16 +466,32 @@ class Server(Calls):
         return self.life.reload(actor)
 
     def take_settings(self, raw: Raw, new: Settings) -> None:
-        """Give every plugin its new settings; if one refuses, all get the old ones back. Raises ValueError."""
+        """Give every plugin its new settings; if one refuses, all get the old ones back.
+
+        Raises ValueError, or StartRefused when a command can't be decorated then.
+        """
+        before = self.raw, self.settings
         done: list[Plugin] = []
         try:
             for plugin in self.registry.plugins.values():
                 done.append(plugin)
                 plugin.configure(new.plugins.get(plugin.name))
         except Exception as error:
-            for plugin in done:
-                plugin.configure(self.settings.plugins.get(plugin.name))
+            self._configure_back(done, before[1])
             raise ValueError(f"plugin {done[-1].name!r} refuses its configuration: {error}") from error
+        try:
+            self._use(raw, new)
+        except StartRefused:
+            self._configure_back(done, before[1])
+            self._use(*before)
+            raise
+
+    @staticmethod
+    def _configure_back(plugins: Sequence[Plugin], old: Settings) -> None:
+        for plugin in plugins:
+            plugin.configure(old.plugins.get(plugin.name))
+
+    def _use(self, raw: Raw, new: Settings) -> None:
         for plugin in self.registry.plugins.values():
             plugin.config = new.plugins.get(plugin.name)
         self.raw, self.settings = raw, new

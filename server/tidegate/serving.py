@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.hub import get_hub
+from gevent.lock import BoundedSemaphore
 
 from tidegate import systemd
 from tidegate.config import ConfigError, Raw, check
 from tidegate.connection import SocketConnection
-from tidegate.faults import ConfigurationError, ServerShuttingDown
+from tidegate.faults import ConfigurationError, Fault, ServerShuttingDown
 from tidegate.listener import Listener, Networks, bind_unix, context_of, open_socket
 from tidegate.registry import StartRefused
 
@@ -40,6 +41,8 @@ class Serving:
         self.on_reload: list[Callable[[], object]] = []
         self._entered: list[tuple[Plugin, Generator[None, None, None]]] = []
         self._signals = 0
+        self._reloading = BoundedSemaphore(1)
+        self._hangup_waits = False  # for a reload under way, before another
 
     # --- start -----------------------------------------------------------------------------------
 
@@ -49,7 +52,10 @@ class Serving:
         if problems := self.unsafe():
             raise StartRefused(problems)
         sys.setswitchinterval(0.001)  # also gevent's slice for callbacks before it polls again
-        server.folder.take()
+        try:
+            server.folder.take()
+        except OSError as error:
+            raise _unusable(server, error) from error
         try:
             self._raise_descriptors()
             server.keep_reserve()
@@ -105,7 +111,8 @@ class Serving:
             except Exception as error:
                 reason = f"failed at start, in tidegate_serve: {type(error).__name__}: {error}"
                 if server.raw.core(plugin.name).required:
-                    server.log.error("plugin %r %s", plugin.name, reason, exc_info=error)
+                    if not isinstance(error, ValueError | Fault):  # those say all there is to say
+                        server.log.error("plugin %r %s", plugin.name, reason, exc_info=error)
                     raise StartRefused(
                         [f"plugin {plugin.name!r} ({plugin.distribution} {plugin.version}) {reason}"]
                     ) from error
@@ -116,7 +123,10 @@ class Serving:
     def _open_listeners(self) -> None:
         server = self.server
         inherited = systemd.listen_sockets()
-        operator = bind_unix(server.data / "admin.sock", 0o177)
+        try:
+            operator = bind_unix(server.data / "admin.sock", 0o177)
+        except OSError as error:
+            raise _unusable(server, error) from error
         limits = server.operator_limits()
         server.operator_door = Listener(server, limits, operator, "admin", f"unix:{server.data / 'admin.sock'}")
         server.operator_door.start()
@@ -174,6 +184,9 @@ class Serving:
     def _hangup(self) -> None:
         for act in self.on_reload:
             act()
+        if self._hangup_waits:
+            return
+        self._hangup_waits = True
         try:
             self.reload("SIGHUP")
         except ConfigurationError as fault:
@@ -187,7 +200,13 @@ class Serving:
         Returns the changed keys. Raises ConfigurationError with the reason in its log text.
         """
         if self.reread is None:
+            self._hangup_waits = False
             raise ConfigurationError("This server was started without a configuration to read again")
+        with self._reloading:  # or an older file could be taken after a newer one
+            self._hangup_waits = False
+            return self._reload_or_stay(actor)
+
+    def _reload_or_stay(self, actor: str) -> list[str]:
         systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             return self._reload(actor)
@@ -271,6 +290,10 @@ class Serving:
                 server.plugin_failed(plugin.name, "tidegate_serve", error)
         self._entered.clear()
         server.close()
+
+
+def _unusable(server: Server, error: OSError) -> StartRefused:
+    return StartRefused([f"server.data: {server.data}: {error.strerror or error}; choose another folder"])
 
 
 def _beyond_loopback(text: str) -> bool:

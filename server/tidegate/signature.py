@@ -21,6 +21,7 @@ _WORDS = {
     type(None): "null",
 }
 Check = Callable[[dict[str, Any]], list[FieldError]]
+LISTED = 20  # wrong fields that a reply names
 
 
 def check_of(command: Command, proceed: Callable[[Call], Any]) -> Callable[[Call], Any]:
@@ -118,7 +119,8 @@ def errors_of(
     for name, value in params.items():
         field = f"params.{name[:64]}"
         if name not in names:
-            errors.append(FieldError(field, "UnknownField", f"Unknown field: {name[:64]}{hint(name, names)}"))
+            near = hint(name, names) if len(errors) < LISTED else ""
+            errors.append(FieldError(field, "UnknownField", f"Unknown field: {name[:64]}{near}"))
         elif (kind := kinds[name]) is not None and type(value) not in kind:
             words = [_WORDS[k] for k in kind if not (k is int and float in kind)]
             message = f"{name}: expected {' or '.join(words)}, got {_WORDS.get(type(value), 'something else')}"
@@ -133,4 +135,4 @@ def _fault(errors: list[FieldError]) -> Exception:
     if len(errors) == 1:
         (error,) = errors
         return _FAULTS[error.type](error.message, errors=errors)
-    return InvalidInput(f"{len(errors)} fields are wrong", errors=errors)
+    return InvalidInput(f"{len(errors)} fields are wrong", errors=errors[:LISTED])

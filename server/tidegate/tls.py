@@ -54,6 +54,10 @@ class Tls:
         self._in.write(data)
         return self.take()
 
+    def owed(self) -> bytes:
+        """What TLS itself has to say: an alert, the answer to a change of keys."""
+        return self._out.read() if self._out.pending else b""
+
     def take(self) -> tuple[bytes, bool]:
         """What is decrypted of what was fed already."""
         plain = []

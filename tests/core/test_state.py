@@ -9,7 +9,6 @@ import pytest
 from gevent.event import Event
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tidegate.state import MemoryState, rates
 from tidegate.testing.clock import VirtualClock
 
@@ -97,7 +96,9 @@ def test_what_is_given_back_can_be_taken_again(state, rate):
     assert [hit("jo") == 0.0 for _ in range(3)] == [True, True, False]
 
 
-@pytest.mark.parametrize("text", ["", "60", "60/fortnight", "0/minute", "1/0 minutes", "a/second", "5/second,", "-1/hour", "٣/hour"])
+@pytest.mark.parametrize(
+    "text", ["", "60", "60/fortnight", "0/minute", "1/0 minutes", "a/second", "5/second,", "-1/hour", "٣/hour"]
+)
 def test_a_rate_that_is_none_says_what_is_expected(text):
     with pytest.raises(ValueError, match="60/minute"):
         rates(text)
@@ -139,9 +140,7 @@ RATES = ["1/second", "10/second", "60/minute", "7/10 minutes", "10/second, 60/mi
 @settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(RATES),
-    st.lists(
-        st.tuples(st.sampled_from("ab"), st.integers(1, 3), st.integers(0, 200_000)), min_size=1, max_size=120
-    ),
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 3), st.integers(0, 200_000)), min_size=1, max_size=120),
 )
 def test_every_hit_is_what_the_algorithm_says_to_the_microsecond(rate, hits):
     clock = Hand()
@@ -232,7 +231,11 @@ def test_a_smaller_bound_holds_at_once(state):
 def test_no_order_of_events_breaks_the_bound(events):
     clock = Hand()
     state = MemoryState(clock)
-    values, limit, members = state.values("v", cap=8), state.limit("l", "2/second", cap=8), state.members("m", cap=8, each=3)
+    values, limit, members = (
+        state.values("v", cap=8),
+        state.limit("l", "2/second", cap=8),
+        state.members("m", cap=8, each=3),
+    )
     score = state.score("s", 10, cap=8)
     for key, what in events:
         if what == "set":

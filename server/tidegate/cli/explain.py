@@ -74,9 +74,10 @@ def show(found: dict[str, Any]) -> None:
         ],
     )
     echo()
+    said = {each["plugin"]: each["explain"] for each in found["layers"] if "explain" in each}
     # `tidegate commands METHOD` tells of the parameters and the result.
     notes = {name: one for name, one in found["notes"].items() if name not in ("params", "result", "timeout")}
     told = {name: one if isinstance(one, str) else dumped(one) for name, one in notes.items()}
-    pairs({"timeout": f"{found['timeout_s']:g} s", **told})
+    pairs({**said, "timeout": f"{found['timeout_s']:g} s", **told})
     if measured:
         note(f"measured over {found['calls']} calls" if found["calls"] else "nobody called it in these 2 seconds")
