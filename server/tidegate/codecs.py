@@ -49,11 +49,16 @@ class Request(msgspec.Struct, gc=False):
     trace: bool = False
 
 
-class _Shallow(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+class PlainRequest(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A request with none of the optional members: what nearly all are."""
+
     method: str
     jsonrpc: Literal["2.0"]
     id: msgspec.Raw = NO_ID
     params: Annotated[dict[str, _Level3], _FewKeys] | list[_Level3] | None = None
+
+
+class _Shallow(PlainRequest, gc=False, forbid_unknown_fields=True):
     timeout: float | None = None
     auth: str | None = None
     idempotency_key: str | None = None
@@ -87,6 +92,7 @@ class Refused(Exception):
         self.id = id
 
 
+_plain = msgspec.json.Decoder(PlainRequest).decode
 _shallow = msgspec.json.Decoder(_Shallow).decode
 _request = msgspec.json.Decoder(Request).decode
 _envelope = msgspec.json.Decoder(_Envelope).decode
@@ -117,7 +123,7 @@ class JsonLines:
         self.max_line_bytes = max_line_bytes
         self.max_depth = max_depth
         self.max_batch = max_batch
-        self._plain: Callable[[bytes], Any] = _shallow if max_depth >= SHALLOW_DEPTH else _none_is_plain
+        self._plain: Callable[[bytes], Any] = _plain if max_depth >= SHALLOW_DEPTH else _none_is_plain
         self.partial = bytearray()  # the line that has begun and not ended
         self.oversize = False  # a line passed the limit; nothing after it is read
 
@@ -187,6 +193,11 @@ class JsonLines:
 
     def decode(self, line: bytes) -> Request | list[bytes] | None:
         """A request, the parts of a batch, or None for an empty line. Raises Refused."""
+        if self._plain is _plain and line[:1] == b"{":
+            try:
+                return _shallow(line)  # type: ignore[return-value]
+            except _CLOSER_LOOK:
+                pass
         if not line.strip():
             return None
         if not line.isascii():
@@ -232,7 +243,7 @@ class JsonLines:
         return b"[" + b",".join([reply[:-1] for reply in replies]) + b"]\n"
 
 
-def id_of(request: Request) -> bytes | None:
+def id_of(request: PlainRequest | Request) -> bytes | None:
     """The id's bytes, or None for a notification. Raises Refused for what can't be an id."""
     if request.id is NO_ID:
         return None

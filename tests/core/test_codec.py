@@ -13,7 +13,7 @@ from tidegate.codecs import JsonLines, Refused, Request, id_of
 PLAIN = [
     b'{"jsonrpc":"2.0","id":1,"method":"a.b","params":{"x":1}}',
     b'{"jsonrpc":"2.0","method":"a.b"}',
-    b' {"id":"\\u00e9", "method":"a.b", "jsonrpc":"2.0", "params":[[[[1]]]], "timeout":1.5} \r',
+    b' {"id":"\\u00e9", "method":"a.b", "jsonrpc":"2.0", "params":[[[[1]]]]} \r',
 ]
 CAREFUL = [
     b"",
@@ -43,7 +43,7 @@ def outcome(codec: JsonLines, message: Request | bytes) -> object:
         request = codec.decode(message) if isinstance(message, bytes) else message
         if request is None or isinstance(request, list):
             return request
-        return request.method, id_of(request), json.dumps(request.params), request.timeout
+        return request.method, id_of(request), json.dumps(request.params), getattr(request, "timeout", None)
     except Refused as refused:
         return refused.fault.code, refused.id
 
