@@ -1,6 +1,6 @@
 from setuptools import find_packages, setup
 
-FIRST_PARTY = ["errors", "transactions", "validation"]
+FIRST_PARTY = ["accounts", "chat", "errors", "monitoring", "transactions", "validation"]
 
 setup(
     name="tidegate",
