@@ -117,9 +117,7 @@ class JsonLines:
 
     __slots__ = ("_plain", "max_batch", "max_depth", "max_line_bytes", "oversize", "partial")
 
-    def __init__(
-        self, *, max_line_bytes: int = 65536, max_depth: int = 32, max_batch: int = 50
-    ) -> None:
+    def __init__(self, *, max_line_bytes: int = 65536, max_depth: int = 32, max_batch: int = 50) -> None:
         self.max_line_bytes = max_line_bytes
         self.max_depth = max_depth
         self.max_batch = max_batch

@@ -32,9 +32,7 @@ KNOWN_NOTES = {
         Note("core"),
     ),
     "transaction": Note("transactions", needed=True),
-    **dict.fromkeys(
-        ("retry", "idempotent", "breaker", "concurrency", "priority", "fallback"), Note("errors")
-    ),
+    **dict.fromkeys(("retry", "idempotent", "breaker", "concurrency", "priority", "fallback"), Note("errors")),
     "rate": Note("validation"),
     "cost": Note("validation"),
     "honeypot": Note("security"),
@@ -131,9 +129,7 @@ def _signature(
         for key, rules in schema.items():
             renamed = isinstance(rules, Mapping) and rules.get("rename") in arguments  # an older name of a parameter
             if key not in arguments and not renamed:
-                raise Mistake(
-                    f"command {name!r}: params.{key} is no parameter of its function{hint(key, arguments)}"
-                )
+                raise Mistake(f"command {name!r}: params.{key} is no parameter of its function{hint(key, arguments)}")
         if missing := [key for key in arguments if key in required and key not in schema]:
             raise Mistake(f"command {name!r}: params lacks {missing[0]!r}, which its function needs")
         arguments = [*(key for key in schema if key in arguments), *(key for key in arguments if key not in schema)]

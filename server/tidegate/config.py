@@ -149,15 +149,9 @@ def read(
     raw = Raw(str(path) if path else "configuration", environ)
     if path is not None:
         raw.tree, lines = _parse(path)
-        raw.origins = {
-            keys: Origin(f"{path}:{line}", f"{path}:{line}") for keys, line in lines.items()
-        }
+        raw.origins = {keys: Origin(f"{path}:{line}", f"{path}:{line}") for keys, line in lines.items()}
     server = raw.tree.get("server", {})
-    if (
-        isinstance(server, dict)
-        and "data" not in server
-        and (folder := environ.get("STATE_DIRECTORY"))
-    ):
+    if isinstance(server, dict) and "data" not in server and (folder := environ.get("STATE_DIRECTORY")):
         # systemd gives several folders with colons between them; the first is ours.
         raw.put(
             ("server", "data"),
@@ -185,15 +179,9 @@ Given = Iterator[tuple[Keys, object, Origin]]
 
 
 def _from_environment(environ: Mapping[str, str]) -> Given:
-    found = [
-        (tuple(name[len(PREFIX) :].lower().split("__")), name)
-        for name in environ
-        if name.startswith(PREFIX)
-    ]
+    found = [(tuple(name[len(PREFIX) :].lower().split("__")), name) for name in environ if name.startswith(PREFIX)]
     # In the order of the indexes: LISTEN__10 after LISTEN__9.
-    for keys, name in sorted(
-        found, key=lambda one: [(part.isdecimal(), part.zfill(9)) for part in one[0]]
-    ):
+    for keys, name in sorted(found, key=lambda one: [(part.isdecimal(), part.zfill(9)) for part in one[0]]):
         yield keys, Text(environ[name]), Origin(f"environment {name}", "environment")
 
 
@@ -233,14 +221,10 @@ def _parse(path: Path) -> tuple[dict[str, Any], dict[Keys, int]]:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
         return tomllib.loads(text), _lines(text)
     except OSError as error:
-        raise ConfigError(
-            [Problem(where, "", f"cannot be read: {error.strerror or error}")]
-        ) from error
+        raise ConfigError([Problem(where, "", f"cannot be read: {error.strerror or error}")]) from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise ConfigError(
-            [Problem(f"{where}:{line}", "", "expected UTF-8, got other bytes")]
-        ) from error
+        raise ConfigError([Problem(f"{where}:{line}", "", "expected UTF-8, got other bytes")]) from error
     except ValueError as error:  # tomllib's own, or Python's for a number of 5,000 digits
         at = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", str(error))
         if at is None:
@@ -485,9 +469,7 @@ class Settings:
         return sorted(key for key in {*old, *new} if old.get(key, missing) != new.get(key, missing))
 
 
-def check(
-    raw: Raw, schemas: Mapping[str, Mapping[str, Any]], unchecked: Container[str] = ()
-) -> Settings:
+def check(raw: Raw, schemas: Mapping[str, Mapping[str, Any]], unchecked: Container[str] = ()) -> Settings:
     """The settings, typed, complete and right, given each plugin's own schema by the plugin's name.
 
     The tables of the plugins named in `unchecked`, which are installed and not loaded, are passed over.
@@ -500,9 +482,7 @@ def check(
 
 
 class _Check:
-    def __init__(
-        self, raw: Raw, schemas: Mapping[str, Mapping[str, Any]], unchecked: Container[str]
-    ) -> None:
+    def __init__(self, raw: Raw, schemas: Mapping[str, Mapping[str, Any]], unchecked: Container[str]) -> None:
         self.raw = raw
         self.unchecked = unchecked
         self.problems: dict[str, Problem] = {}  # one a key: what follows from it is no news
@@ -510,18 +490,14 @@ class _Check:
         tables = {name: dict(schema) for name, schema in schemas.items()}
         for name in tables:
             for key in PLUGIN.keys() & tables[name].keys():
-                self.problem(
-                    ("plugins", name, key), "the plugin declares a key that is the server's own"
-                )
+                self.problem(("plugins", name, key), "the plugin declares a key that is the server's own")
         self.rules: Rules = document(tables)
         self.tree: dict[str, Any] = self.settled(typed(raw.tree, self.rules), self.rules, ())
         if not self.tree.get("listen", True):
             del self.tree["listen"]
 
     def problem(self, keys: Keys, text: str) -> None:
-        self.problems.setdefault(
-            dotted(keys), Problem(self.raw.origin(keys).where, dotted(keys), text)
-        )
+        self.problems.setdefault(dotted(keys), Problem(self.raw.origin(keys).where, dotted(keys), text))
 
     def settings(self) -> Settings:
         self.unknown_tables()
@@ -544,9 +520,7 @@ class _Check:
                 key = dotted(keys)
                 settings._values[key] = leaf
                 settings._shown[key] = _shown(leaf, rules)
-                settings.origins[key] = (
-                    self.raw.origin(keys).label if self.given(keys) else "default"
-                )
+                settings.origins[key] = self.raw.origin(keys).label if self.given(keys) else "default"
         return settings
 
     def plugin_rules(self) -> dict[str, Rules]:
@@ -596,10 +570,7 @@ class _Check:
         if isinstance(value, dict):
             if _secret(rules) and "dict" not in _kinds(rules):
                 return typed(self.secret(value, keys), rules)
-            return {
-                key: self.settled(one, _inner(rules, key), (*keys, key))
-                for key, one in value.items()
-            }
+            return {key: self.settled(one, _inner(rules, key), (*keys, key)) for key, one in value.items()}
         if isinstance(value, list):
             items = [(one, str(index)) for index, one in enumerate(value)]
             return [self.settled(one, _inner(rules, key), (*keys, key)) for one, key in items]
@@ -658,9 +629,7 @@ class _Check:
                 self.problem(("listen", str(index), key), text)
             first = seen.setdefault(listener.address, index)
             if first != index and not listener.address.endswith(":0"):
-                self.problem(
-                    ("listen", str(index), "address"), f"listen.{first} has the same address"
-                )
+                self.problem(("listen", str(index), "address"), f"listen.{first} has the same address")
 
 
 def _namespaces(value: Any, rules: Rules) -> Any:

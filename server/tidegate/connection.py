@@ -359,9 +359,7 @@ class SocketConnection(Connection):
         if kind is None:
             return False
         self.server.violated(self, ProtocolAbuse.code, kind, first)
-        self.ending = ProtocolAbuse(
-            f"This port speaks JSON-RPC 2.0, one JSON object a line, not {kind.upper()}"
-        )
+        self.ending = ProtocolAbuse(f"This port speaks JSON-RPC 2.0, one JSON object a line, not {kind.upper()}")
         return True
 
     def _turn(self, lines: Sequence[Any], now: float) -> None:
@@ -509,9 +507,7 @@ class SocketConnection(Connection):
         if len(values) <= len(names) or route is self.server.unknown_route:
             call.params = dict(zip(names, values, strict=False))
             return route.proceed  # type: ignore[no-any-return]
-        fault = TooManyItems(
-            f"{route.command.name} takes at most {len(names)} positional parameters", field="params"
-        )
+        fault = TooManyItems(f"{route.command.name} takes at most {len(names)} positional parameters", field="params")
 
         def too_many(call: Call) -> Any:
             raise fault
@@ -724,9 +720,7 @@ class SocketConnection(Connection):
     def _line_due(self, now: float, limits: Any) -> tuple[float, Fault]:
         patience = self.server.patience
         if self.phase == "first":
-            return self.opened + limits.first_line_timeout_s * patience, RequestTimeout(
-                "No complete line came in time"
-            )
+            return self.opened + limits.first_line_timeout_s * patience, RequestTimeout("No complete line came in time")
         if self.line_since:
             return self.line_since + limits.line_timeout_s * patience, RequestTimeout()
         return self.last + limits.idle_timeout_s * patience, IdleTimeout()

@@ -119,9 +119,7 @@ class Core(Plugin):
     """What every server has."""
 
     parts = (Admit, Check)
-    reads = frozenset(
-        {"requires", "scope", "params", "result", "faults", "deprecated", "timeout", "thread", "always"}
-    )
+    reads = frozenset({"requires", "scope", "params", "result", "faults", "deprecated", "timeout", "thread", "always"})
     provides = frozenset({"call"})
 
     @hookimpl
@@ -270,10 +268,7 @@ class Core(Plugin):
     @command("system.config", requires="admin", scope="read")
     def configuration(self) -> list[dict[str, Any]]:
         """Show the effective configuration and where each value comes from; secrets are masked."""
-        return [
-            {"key": key, "value": value, "origin": origin}
-            for key, value, origin in self.server.settings.rows()
-        ]
+        return [{"key": key, "value": value, "origin": origin} for key, value, origin in self.server.settings.rows()]
 
     @command("system.reload", requires="admin", timeout=60)
     def reload(self, call: Call, reason: str = "") -> list[str]:
@@ -290,9 +285,7 @@ class Core(Plugin):
         server = self.server
         server.maintenance = (message or "The server is being maintained") if on else None
         server.compose()
-        call.publish(
-            "maintenance.changed", actor=call.user.id if call.user else None, on=on, message=message
-        )
+        call.publish("maintenance.changed", actor=call.user.id if call.user else None, on=on, message=message)
         return on
 
     @command("system.log_level", requires="admin")
@@ -326,9 +319,7 @@ def may_use(user: User | None, call: Call, command: Command) -> bool:
 def masked(command: Command, params: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters fit for an audit trail: what the schema calls secret is not shown."""
     schema = command.notes.get("params") or {}
-    return {
-        key: "***" if is_secret(key, schema.get(key) or {}) else value for key, value in params.items()
-    }
+    return {key: "***" if is_secret(key, schema.get(key) or {}) else value for key, value in params.items()}
 
 
 def explained(route: Route, cost: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -341,9 +332,7 @@ def explained(route: Route, cost: Mapping[str, Any] | None) -> dict[str, Any]:
         | ({"explain": str(said)} if (said := getattr(layer.function, "explain", None)) else {})
         for layer in route.layers
     ]
-    layers.append(
-        {"plugin": route.command.plugin.name, "ring": "command", "where": where(route.command.function)}
-    )
+    layers.append({"plugin": route.command.plugin.name, "ring": "command", "where": where(route.command.function)})
     if cost is not None:
         for layer in layers:
             key = "command" if layer["ring"] == "command" else layer["plugin"]
@@ -365,5 +354,3 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     return getattr(value, "__name__", str(value))
-
-

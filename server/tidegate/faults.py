@@ -66,14 +66,10 @@ class Fault(Exception):
         """Raises TypeError for a severity or recovery that clients don't know."""
         if cls.severity not in _LEVELS:
             known = ", ".join(_LEVELS)
-            raise TypeError(
-                f"{cls.__name__}.severity: expected one of {known}, not {cls.severity!r}"
-            )
+            raise TypeError(f"{cls.__name__}.severity: expected one of {known}, not {cls.severity!r}")
         if cls.recovery not in _RECOVERIES:
             known = ", ".join(_RECOVERIES)
-            raise TypeError(
-                f"{cls.__name__}.recovery: expected one of {known}, not {cls.recovery!r}"
-            )
+            raise TypeError(f"{cls.__name__}.recovery: expected one of {known}, not {cls.recovery!r}")
         if "severity" in vars(cls) and "level" not in vars(cls):
             cls.level = _LEVELS[cls.severity]
 
@@ -777,10 +773,7 @@ def catalogue() -> Catalogue:
     faults = {
         kind.code: kind
         for kind in globals().values()
-        if isinstance(kind, type)
-        and issubclass(kind, Fault)
-        and "code" in vars(kind)
-        and kind is not Fault
+        if isinstance(kind, type) and issubclass(kind, Fault) and "code" in vars(kind) and kind is not Fault
     }
     return Catalogue(faults, dict.fromkeys(faults, "tidegate"))
 
@@ -803,13 +796,9 @@ def merge(known: Catalogue, owner: str, classes: Iterable[type[Fault]]) -> Catal
         if not isinstance(code, int) or code < FIRST_FREE_CODE:
             problems.append(f"{name}.code: expected {FIRST_FREE_CODE} or above, found {code!r}")
         elif code in faults:
-            problems.append(
-                f"{name}.code: {code} is already {faults[code].__name__} of plugin {owners[code]!r}"
-            )
+            problems.append(f"{name}.code: {code} is already {faults[code].__name__} of plugin {owners[code]!r}")
         elif name in names:
-            problems.append(
-                f"{name}: plugin {owners[names[name]]!r} has a fault of that name, {names[name]}"
-            )
+            problems.append(f"{name}: plugin {owners[names[name]]!r} has a fault of that name, {names[name]}")
         else:
             faults[code], owners[code], names[name] = kind, owner, code
     if problems:
@@ -832,9 +821,7 @@ def reference() -> str:
         if (base := kind.__mro__[1]) is not family:
             family = base
             lines += ["", f"## {base.__name__}", "", base.__doc__ or "", ""]
-            lines += [
-                "| code | JSON-RPC | class | severity | log | recovery | closes | when | message |"
-            ]
+            lines += ["| code | JSON-RPC | class | severity | log | recovery | closes | when | message |"]
             lines += ["|---|---|---|---|---|---|---|---|---|"]
         cells = (
             *(code, _OUTER.get(code, ""), f"`{kind.__name__}`", kind.severity, kind.level),

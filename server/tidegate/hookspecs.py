@@ -51,9 +51,7 @@ def tidegate_cli(group: click.Group) -> None:
 
 
 @hookspec
-def tidegate_decorate(
-    command: Command, proceed: Callable[[Call], Any]
-) -> Callable[[Call], Any] | None:
+def tidegate_decorate(command: Command, proceed: Callable[[Call], Any]) -> Callable[[Call], Any] | None:
     """Surround the calls of one command, or return None where there is nothing to do for it.
 
     When: for each command at start, again after `configure` at a reload. What

@@ -276,4 +276,3 @@ class Places:
                 self.by_prefix[prefix] -= 1
             else:
                 del self.by_prefix[prefix]
-

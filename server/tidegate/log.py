@@ -113,9 +113,7 @@ class _Lines:
         trace = _trace(record) if record.exc_info or record.stack_info else ""
         return self.line(record.created, record.levelno, record.name, message, extra, trace)
 
-    def line(
-        self, at: float, level: int, name: str, message: str, extra: dict[str, Any], trace: str
-    ) -> bytes:
+    def line(self, at: float, level: int, name: str, message: str, extra: dict[str, Any], trace: str) -> bytes:
         message = _cut(message)
         try:
             extra = {key: _masked(value) for key, value in extra.items()}
@@ -138,9 +136,7 @@ class _Lines:
             self._second = (second, text)
         return f"{text}{int((at - second) * 1000):03d}Z"
 
-    def _json(
-        self, at: float, level: int, name: str, message: str, extra: dict[str, Any], trace: str
-    ) -> bytes:
+    def _json(self, at: float, level: int, name: str, message: str, extra: dict[str, Any], trace: str) -> bytes:
         fields = {
             "time": self._time(at),
             "level": logging.getLevelName(level).lower(),
@@ -152,9 +148,7 @@ class _Lines:
             fields["exception"] = trace
         return _encode(fields) + b"\n"
 
-    def _text(
-        self, at: float, level: int, name: str, message: str, extra: dict[str, Any], trace: str
-    ) -> bytes:
+    def _text(self, at: float, level: int, name: str, message: str, extra: dict[str, Any], trace: str) -> bytes:
         word = f"{logging.getLevelName(level):<8}"
         if self._colour and (colour := _COLOURS.get(level)):
             word = f"\x1b[{colour}m{word}\x1b[0m"
@@ -257,9 +251,7 @@ class _Writer:
                     self._bytes -= len(chunk)
                     lost, self._lost = self._lost, 0
                 if lost:
-                    self._write(
-                        self._lines.note(f"{lost} log lines were lost: they could not be written")
-                    )
+                    self._write(self._lines.note(f"{lost} log lines were lost: they could not be written"))
         os.close(self._fd)
         self._done.release()
 
@@ -369,9 +361,7 @@ class Log:
     ) -> None:
         self._level = _level(level)
         fd = _open(path) if path is not None else os.dup(_descriptor(stream))
-        colour = (
-            os.isatty(fd) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        )
+        colour = os.isatty(fd) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._lines = _Lines(format, colour)
         self._writer = _Writer(path, fd, self._lines, max_records)
         self._handler = _Handler(self)

@@ -41,9 +41,7 @@ class Route:
 
     __slots__ = ("_traced", "claims", "command", "description", "heart", "layers", "proceed", "rings", "timeout")
 
-    def __init__(
-        self, command: Command, heart: Proceed, rings: Sequence[Decorating], timeout: float
-    ) -> None:
+    def __init__(self, command: Command, heart: Proceed, rings: Sequence[Decorating], timeout: float) -> None:
         self.command = command
         self.heart = heart
         self.rings = rings

@@ -172,9 +172,7 @@ class Registry:
             return raw.core(name).enabled if only is None else name in only
 
         found, broken = find(wanted)
-        found += [
-            Found(name, _version_of(kind), kind.__module__, kind) for name, kind in sorted(extra.items())
-        ]
+        found += [Found(name, _version_of(kind), kind.__module__, kind) for name, kind in sorted(extra.items())]
         for one in list(found):
             if reason := _unfit(one.type):
                 found.remove(one)
@@ -253,9 +251,7 @@ class Registry:
                 if ring is None:
                     continue
                 if (hook := getattr(part, "tidegate_decorate", None)) is not None:
-                    decorating.append(
-                        Decorating(part.name, ring, part, _taking(hook, ("command", "proceed")))
-                    )
+                    decorating.append(Decorating(part.name, ring, part, _taking(hook, ("command", "proceed"))))
             del name
         # Within a ring the core first, then by name.
         decorating.sort(key=lambda d: (RINGS.index(d.ring), d.plugin.whole.name != "core", d.name))

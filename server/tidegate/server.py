@@ -169,9 +169,7 @@ class Server(Calls):
                 problems.append(f"command {name!r} can't be decorated: {type(error).__name__}: {error}")
                 routes[name] = Route(command, heart, (), default)
         self.refuse(problems)
-        packages = {
-            type(plugin).__module__: name for name, plugin in self.registry.plugins.items() if name != "core"
-        }
+        packages = {type(plugin).__module__: name for name, plugin in self.registry.plugins.items() if name != "core"}
         for module, name in list(packages.items()):
             if (package := module.partition(".")[0]) != "tidegate":
                 packages.setdefault(package, name)

@@ -136,18 +136,14 @@ SERVER: dict[str, Rules] = {
         ["127.0.0.0/8", "::1"],
         "Networks whose addresses are never blocked and to which limits per address do not apply.",
     ),
-    "max_connections": _whole(
-        10_000, 1, 1_000_000, "Connections in all; one more is refused with 1308 and closed."
-    ),
+    "max_connections": _whole(10_000, 1, 1_000_000, "Connections in all; one more is refused with 1308 and closed."),
     "call_timeout_s": _seconds(
         30,
         0.01,
         86_400,
         "How long a call may take, unless its command or its client says less; then 1303.",
     ),
-    "drain_timeout_s": _seconds(
-        10, 0, 3_600, "How long calls under way may go on when the server stops."
-    ),
+    "drain_timeout_s": _seconds(10, 0, 3_600, "How long calls under way may go on when the server stops."),
     "max_blocking_s": _seconds(
         0.1,
         0.01,
@@ -200,9 +196,7 @@ LISTEN: dict[str, Rules] = {
         "The certificate chain, PEM; with tls_key the listener speaks TLS only.",
     ),
     "tls_key": _file("/etc/tidegate/tls.key", "The certificate's private key, PEM."),
-    "client_ca": _file(
-        "/etc/tidegate/clients.crt", "Authorities, PEM, whose client certificates are accepted."
-    ),
+    "client_ca": _file("/etc/tidegate/clients.crt", "Authorities, PEM, whose client certificates are accepted."),
     "proxy_from": _networks(
         [],
         "Proxies that are trusted to send a PROXY header, v1 or v2; from them it is then required.",
@@ -229,9 +223,7 @@ LISTEN: dict[str, Rules] = {
     ),
     "max_depth": _whole(32, 1, 500, "How deep the JSON of a line may be nested; then 1609."),
     "max_batch": _whole(50, 1, 10_000, "Requests in one batch; then 1607."),
-    "line_timeout_s": _seconds(
-        10, 0.01, 3_600, "From the first byte of a line to its end; then 1612, and it closes."
-    ),
+    "line_timeout_s": _seconds(10, 0.01, 3_600, "From the first byte of a line to its end; then 1612, and it closes."),
     "first_line_timeout_s": _seconds(
         10, 0.01, 3_600, "Until a new connection's first complete line; then 1612, and it closes."
     ),
@@ -284,10 +276,7 @@ _DOCUMENT: dict[str, Rules] = {
 
 def document(plugins: dict[str, dict[str, Rules]]) -> Rules:
     """The rules of the whole file, given each plugin's own schema."""
-    tables = {
-        name: {"type": "dict", "default": {}, "schema": {**PLUGIN, **schema}}
-        for name, schema in plugins.items()
-    }
+    tables = {name: {"type": "dict", "default": {}, "schema": {**PLUGIN, **schema}} for name, schema in plugins.items()}
     return {"type": "dict", "schema": {**_DOCUMENT, "plugins": {"type": "dict", "schema": tables}}}
 
 
@@ -373,9 +362,7 @@ def _sample(rules: Mapping[str, Any]) -> str:
     kind = rules.get("type", "string")
     first = kind if isinstance(kind, str) else kind[0]
     empty = {"boolean": False, "list": [], "dict": {}}
-    return _toml(
-        rules.get("min", 0) if first in ("integer", "float", "number") else empty.get(first, "")
-    )
+    return _toml(rules.get("min", 0) if first in ("integer", "float", "number") else empty.get(first, ""))
 
 
 def _facts(rules: Mapping[str, Any]) -> str:
@@ -404,14 +391,8 @@ def _tables(
     nested, keys = [], []
     for key, rules in schema.items():
         inner = rules.get("schema")
-        item = (
-            inner.get("schema")
-            if isinstance(inner, Mapping) and rules.get("type") == "list"
-            else None
-        )
-        below = (
-            item if isinstance(item, Mapping) else inner if rules.get("type") == "dict" else None
-        )
+        item = inner.get("schema") if isinstance(inner, Mapping) and rules.get("type") == "list" else None
+        below = item if isinstance(item, Mapping) else inner if rules.get("type") == "dict" else None
         if isinstance(below, Mapping):
             nested.append(
                 (
@@ -448,9 +429,7 @@ def annotated(schemas: Mapping[str, Mapping[str, Any]]) -> str:
 
     Loads as it is with no plugin installed, so the plugins' tables are commented out as a whole.
     """
-    lines = _comment(
-        _TOP.format(edit="change a copy: take the # from a key, and from the [table] above it")
-    )
+    lines = _comment(_TOP.format(edit="change a copy: take the # from a key, and from the [table] above it"))
     for header, many, help, keys in _all_tables(schemas):
         mark = "# " if header.startswith("plugins.") else ""
         lines += ["", "", *_comment(help), f"{mark}[[{header}]]" if many else f"{mark}[{header}]"]
@@ -472,11 +451,7 @@ def reference(schemas: Mapping[str, Mapping[str, Any]]) -> str:
             kind = rules.get("type", "any")
             kind = kind if isinstance(kind, str) else " or ".join(kind)
             default = rules.get("default")
-            shown = (
-                ""
-                if default is None or rules.get("meta", {}).get("secret")
-                else f"`{_toml(default)}`"
-            )
+            shown = "" if default is None or rules.get("meta", {}).get("secret") else f"`{_toml(default)}`"
             help, facts = rules.get("meta", {}).get("help", ""), _facts(rules)
             what = (f"{help} ({facts})" if facts else help).replace("|", "\\|").replace("\n", " ")
             lines.append(f"| `{key}` | {kind} | {shown} | {what} |")

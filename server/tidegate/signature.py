@@ -86,9 +86,7 @@ def _kinds(annotation: Any) -> tuple[type, ...] | None:
     return (kind,) if kind in _WORDS else None
 
 
-def _quick(
-    kinds: dict[str, tuple[type, ...] | None], required: frozenset[str]
-) -> Callable[[dict[str, Any]], bool]:
+def _quick(kinds: dict[str, tuple[type, ...] | None], required: frozenset[str]) -> Callable[[dict[str, Any]], bool]:
     """True only for parameters that are certainly right. type() tells True from 1."""
     if not kinds:
         return lambda params: not params

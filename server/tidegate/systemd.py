@@ -39,9 +39,7 @@ def listen_sockets() -> dict[str, socket.socket]:
     Raises ValueError when the variables contradict themselves, OSError when a descriptor is no
     socket.
     """
-    pid, count, names = (
-        os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
-    )
+    pid, count, names = (os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
     os.environ.pop("LISTEN_PIDFDID", None)  # systemd 258: who is meant, once more
     if not pid or not count:
         return {}

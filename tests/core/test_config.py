@@ -109,9 +109,7 @@ def test_every_key_of_the_annotated_file_is_valid_when_its_mark_is_taken_away(fi
     for sample in ("/run/secrets/x", "/etc/tidegate/tls.crt", "/etc/tidegate/tls.key"):
         text = text.replace(sample, str(secret))
     text = text.replace("/etc/tidegate/clients.crt", str(secret))
-    general, own = re.search(
-        r"# \[plugins\.NAME\]\n(.*)# \[plugins\.security\]\n(.*)", text, re.S
-    ).groups()
+    general, own = re.search(r"# \[plugins\.NAME\]\n(.*)# \[plugins\.security\]\n(.*)", text, re.S).groups()
     text = text.replace(general, "").replace("# [plugins.NAME]\n", "").replace(own, general + own)
     text = re.sub(r"^# (\[+[a-z.]+\]+|[a-z_]+ = .*)$", r"\1", text, flags=re.M)
     origins = settings_of(file(text)).origins
@@ -277,22 +275,18 @@ ring = "gard"
             "got 'inof'; did you mean 'info'?",
             "5: server.drain_timeout_s: expected at least 0 s, got -1",
             "6: server.call_timeout_s: expected a finite number, got nan",
-            "8: server.exempt.0: expected a network, got the host '10.0.0.1/8'; "
-            "did you mean '10.0.0.0/8'?",
+            "8: server.exempt.0: expected a network, got the host '10.0.0.1/8'; did you mean '10.0.0.0/8'?",
             "9: server.exempt.1: expected a network such as 10.0.0.0/8 or ::1, got 'nonsense'",
             "12: listen.0.adress: unknown key; did you mean 'address'?",
             "14: listen.1.max_line_bytes: expected integer, got '5'",
             "16: plugins.security.max_refusals: expected integer, got 'five'",
             "17: plugins.security.tokns: unknown key; did you mean 'tokens'?",
-            "18: plugins.security.code: expected a string that matches '[a-z]+', "
-            "such as 'abc', got 'A1'",
+            "18: plugins.security.code: expected a string that matches '[a-z]+', such as 'abc', got 'A1'",
             "19: plugins.security.tokens.1: expected string, got 2",
             "20: plugins.security.store: expected table, got 5",
             "21: plugins.security.hooks.0.url: required key is missing",
-            "22: plugins.security.when: expected integer, got 'often' or expected one of 'never', "
-            "got 'often'",
-            "23: plugins.security.port: not accepted: invalid literal for int() with base 10: "
-            "'http'",
+            "22: plugins.security.when: expected integer, got 'often' or expected one of 'never', got 'often'",
+            "23: plugins.security.port: not accepted: invalid literal for int() with base 10: 'http'",
             "24: plugins.security.password: expected string, got ***",
             "25: plugins.security.pin: expected at most 9999, got ***",
             "26: plugins.securty: unknown plugin; did you mean 'security'?",
@@ -319,9 +313,7 @@ def test_a_mistake_from_outside_the_file_names_its_source():
     ]
 
 
-@pytest.mark.parametrize(
-    "text", ["server.threads", "=5", "a..b=1", "[server]=1", "listen.1.open=1"]
-)
+@pytest.mark.parametrize("text", ["server.threads", "=5", "a..b=1", "[server]=1", "listen.1.open=1"])
 def test_a_set_that_names_no_key_is_refused(text):
     assert mistakes(sets=[text])[0].startswith("--set")
 
@@ -329,22 +321,16 @@ def test_a_set_that_names_no_key_is_refused(text):
 def test_a_plugins_required_key_is_missed_even_without_a_table(file):
     path = file("[plugins.security]\nmax_refusals = 3\n")
     schemas = {"security": SECURITY, "store": {"url": {"type": "string", "required": True}}}
-    assert mistakes(path, schemas) == [
-        "etc/tidegate.toml: plugins.store.url: required key is missing"
-    ]
+    assert mistakes(path, schemas) == ["etc/tidegate.toml: plugins.store.url: required key is missing"]
 
 
 def test_a_plugin_may_not_declare_the_servers_own_keys():
     told = mistakes(None, {"bad": {"ring": {"type": "string"}}})
-    assert told == [
-        "configuration: plugins.bad.ring: the plugin declares a key that is the server's own"
-    ]
+    assert told == ["configuration: plugins.bad.ring: the plugin declares a key that is the server's own"]
 
 
 def test_a_plugin_whose_schema_is_broken_is_named():
-    assert (
-        "plugins.bad: the plugin's schema" in mistakes(None, {"bad": {"x": {"type": "intger"}}})[0]
-    )
+    assert "plugins.bad: the plugin's schema" in mistakes(None, {"bad": {"x": {"type": "intger"}}})[0]
 
 
 @pytest.mark.parametrize(
@@ -428,10 +414,7 @@ def test_a_secret_comes_from_a_file_or_a_variable_and_is_never_shown(file, tmp_p
     secret = tmp_path / "secret"
     secret.write_text("s3cret\n")
     secret.chmod(0o600)
-    path = file(
-        f'[plugins.security]\npassword = {{file = "{secret}"}}\npin = {{env = "PIN"}}\n'
-        'store.key = "hidden"\n'
-    )
+    path = file(f'[plugins.security]\npassword = {{file = "{secret}"}}\npin = {{env = "PIN"}}\nstore.key = "hidden"\n')
     settings = settings_of(path, environ={"PIN": "7391"})
     security = settings.plugins["security"]
     assert (security.password, security.pin, security.store.key) == ("s3cret", 7391, "hidden")
@@ -456,19 +439,14 @@ def test_a_secret_file_that_others_may_read_is_only_warned_about(file, tmp_path)
     settings = settings_of(file(f'[plugins.security]\npassword = {{file = "{secret}"}}\n'))
     (warning,) = settings.warnings
     assert str(warning) == (
-        "etc/tidegate.toml:2: plugins.security.password: "
-        f"'{secret}' may be read by others; chmod o-r it"
+        f"etc/tidegate.toml:2: plugins.security.password: '{secret}' may be read by others; chmod o-r it"
     )
 
 
 def test_a_secret_that_is_not_there_is_a_mistake(file):
-    path = file(
-        '[plugins.security]\npassword = {file = "none"}\npin = {env = "NONE"}\n'
-        "store.key = {path = 5}\n"
-    )
+    path = file('[plugins.security]\npassword = {file = "none"}\npin = {env = "NONE"}\nstore.key = {path = 5}\n')
     assert mistakes(path) == [
-        "etc/tidegate.toml:2: plugins.security.password: cannot read 'none': "
-        "No such file or directory",
+        "etc/tidegate.toml:2: plugins.security.password: cannot read 'none': No such file or directory",
         "etc/tidegate.toml:3: plugins.security.pin: the environment variable 'NONE' is not set",
         "etc/tidegate.toml:4: plugins.security.store.key: expected the secret, {file = …} or "
         "{env = …}, got another table",
@@ -482,9 +460,7 @@ def test_a_certificate_needs_its_key_and_its_files(file, tmp_path):
     cert = tmp_path / "cert.pem"
     cert.write_text("")
     path = file(
-        f'[[listen]]\ntls_cert = "{cert}"\n'
-        '[[listen]]\naddress = ":1"\nclient_ca = "none"\n'
-        '[[listen]]\naddress = ":1"\n'
+        f'[[listen]]\ntls_cert = "{cert}"\n[[listen]]\naddress = ":1"\nclient_ca = "none"\n[[listen]]\naddress = ":1"\n'
     )
     assert mistakes(path) == [
         "etc/tidegate.toml:2: listen.0.tls_cert: needs tls_key too",
@@ -492,9 +468,7 @@ def test_a_certificate_needs_its_key_and_its_files(file, tmp_path):
         "etc/tidegate.toml:7: listen.2.address: listen.1 has the same address",
     ]
     path = file(f'[[listen]]\ntls_cert = "{cert}"\ntls_key = "none.pem"\n')
-    assert mistakes(path) == [
-        "etc/tidegate.toml:3: listen.0.tls_key: expected a file, found none at 'none.pem'"
-    ]
+    assert mistakes(path) == ["etc/tidegate.toml:3: listen.0.tls_key: expected a file, found none at 'none.pem'"]
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")

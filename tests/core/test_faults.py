@@ -123,9 +123,7 @@ def test_free_data_goes_to_the_client_but_can_not_overwrite_what_every_fault_has
     }
 
 
-@pytest.mark.parametrize(
-    ("given", "shown"), [(1.23456, 1.235), (0, 0), (-3.0, 0.0), (None, None), (inf, None)]
-)
+@pytest.mark.parametrize(("given", "shown"), [(1.23456, 1.235), (0, 0), (-3.0, 0.0), (None, None), (inf, None)])
 def test_retry_after_is_a_number_that_a_client_can_wait_for(given, shown):
     data = RateLimitExceeded(retry_after=given).error_object("r")["data"]
     assert data.get("retry_after") == shown
@@ -162,9 +160,7 @@ def test_a_fault_survives_pickling_and_copying(fault, protocol):
 
 def test_a_fault_shows_in_a_debugger_what_it_was_raised_with():
     shown = repr(RateLimitExceeded("Slow down", retry_after=2.0, log="bucket 7", room="lobby"))
-    assert shown == (
-        "RateLimitExceeded('Slow down', retry_after=2.0, log='bucket 7', room='lobby')"
-    )
+    assert shown == ("RateLimitExceeded('Slow down', retry_after=2.0, log='bucket 7', room='lobby')")
     assert str(RateLimitExceeded("Slow down")) == "1110 RateLimitExceeded: Slow down"
 
 

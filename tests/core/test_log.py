@@ -170,9 +170,7 @@ def test_a_wrong_call_of_the_logger_is_logged_and_not_raised(written, capfd, for
     logger.info("one %d", "text")
     logger.info("two %s", Odd())
     logger.info("three", extra={"odd": Odd(), "ring": ring, "many": 10**999, "nan": float("nan")})
-    logger.info(
-        "four", extra={"path": Path("/tmp/x"), "level": 3, "bytes": b"\xff", "lone": "\ud800"}
-    )
+    logger.info("four", extra={"path": Path("/tmp/x"), "level": 3, "bytes": b"\xff", "lone": "\ud800"})
     text = written.text()
     assert [word for word in ("one", "two", "three", "four") if word not in text] == []
     assert len(written.lines()) == 4
@@ -305,8 +303,7 @@ def test_a_file_that_can_not_be_reopened_is_told_in_the_old_one(written, tmp_pat
 def test_many_threads_lose_and_tear_no_line(written):
     log = written.start(format="json", max_records=100_000)
     threads = [
-        threading.Thread(target=lambda who=who: [logger.info("%d %d", who, n) for n in range(500)])
-        for who in range(4)
+        threading.Thread(target=lambda who=who: [logger.info("%d %d", who, n) for n in range(500)]) for who in range(4)
     ]
     for thread in threads:
         thread.start()

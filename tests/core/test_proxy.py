@@ -29,9 +29,7 @@ def checked(body: bytes, family: int = 0x11) -> bytes:
 
 
 INET = bytes([192, 0, 2, 7, 203, 0, 113, 1]) + struct.pack("!HH", 51234, 7420)
-INET6 = (
-    ip_address("2001:db8::7").packed + ip_address("::1").packed + struct.pack("!HH", 51234, 7420)
-)
+INET6 = ip_address("2001:db8::7").packed + ip_address("::1").packed + struct.pack("!HH", 51234, 7420)
 UNIX = b"/run/client".ljust(108, b"\0") + b"\0abstract".ljust(108, b"\0")
 UNIQUE_ID = tlv(5, b"6cb0f2a1-3a6e-4d35-9d0e-3c6ed4f8e2b1")
 # What HAProxy 2.6 adds with `proxy-v2-options ssl,unique-id`, for a plain client and for TLS 1.3.
@@ -42,8 +40,7 @@ WELL_FORMED = {
     "v1 TCP4": b"PROXY TCP4 192.0.2.7 203.0.113.1 51234 7420\r\n",
     "v1 TCP6": b"PROXY TCP6 2001:db8::7 ::1 51234 7420\r\n",
     "v1 UNKNOWN": b"PROXY UNKNOWN\r\n",
-    "v1 the longest": b"PROXY UNKNOWN "
-    + b" ".join([b"f" * 39, b"f" * 39, b"65535 65535\r\n"])[:93],
+    "v1 the longest": b"PROXY UNKNOWN " + b" ".join([b"f" * 39, b"f" * 39, b"65535 65535\r\n"])[:93],
     "v2 IPv4": v2(INET),
     "v2 IPv4 datagram": v2(INET, 0x12),
     "v2 IPv6": v2(INET6, 0x21),
@@ -189,9 +186,7 @@ def test_damaged_headers_are_refused_or_read_the_same_however_they_are_cut(chang
     assert fed([data[a:b] for a, b in pairwise(edges)]) == fed([data])
 
 
-@given(
-    st.sampled_from([b"", b"PROXY ", b"PROXY TCP6 ", SIGNATURE, SIGNATURE + b"\x21"]), st.binary()
-)
+@given(st.sampled_from([b"", b"PROXY ", b"PROXY TCP6 ", SIGNATURE, SIGNATURE + b"\x21"]), st.binary())
 @example(SIGNATURE, b"\x21\x11\x00\x00")
 def test_no_bytes_whatever_raise_anything_but_a_proxy_error(begin, rest):
     fed([begin + rest])

@@ -95,9 +95,7 @@ def test_without_a_manager_nothing_happens(monkeypatch):
     assert not notify("READY=1")
 
 
-@pytest.mark.parametrize(
-    "address", ["", "relative", "/no/such/socket", "/" + "x" * 200, "vsock:2:1234", "@"]
-)
+@pytest.mark.parametrize("address", ["", "relative", "/no/such/socket", "/" + "x" * 200, "vsock:2:1234", "@"])
 def test_a_manager_that_is_not_there_is_no_error(monkeypatch, address):
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     assert not notify("READY=1")
