@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copyreg
 from collections.abc import Iterable, Mapping, Sequence
-from math import isfinite
+from math import ceil, isfinite
 from typing import Any, ClassVar, NamedTuple, Self
 
 FIRST_FREE_CODE = 2000  # a third party's faults have codes from here up
@@ -114,7 +114,8 @@ class Fault(Exception):
         }
         # "Never" (infinity) is no JSON, and no advice either.
         if self.retry_after is not None and isfinite(self.retry_after):
-            data["retry_after"] = max(0.0, round(self.retry_after, 3))
+            # Up to the next millisecond: who waits that long must not come too early.
+            data["retry_after"] = max(0.0, ceil(self.retry_after * 1000 - 1e-6) / 1000)
         if self.errors:
             data["errors"] = [error._asdict() for error in self.errors]
         for name, value in self.data.items():
