@@ -1,0 +1,42 @@
+"""Whether a text reads like people talking."""
+
+from __future__ import annotations
+
+#: Words of the languages that attacks are written in: they say nothing about who talks.
+_WORDS = """
+select from where union all and or not null insert into update delete drop table set values order by group
+having limit offset like between in is exec execute declare waitfor delay sleep benchmark true false script alert
+img src onerror onload svg body iframe javascript document cookie id ls cat whoami uname etc passwd curl wget bash
+sh nc ping echo dir type cmd system var function return if else for while http https www com users user password
+admin username information schema tables columns database version count concat char cast case when then end as
+distinct top dual sysobjects name objectclass uid cn python import os print
+"""
+_CODE = frozenset(_WORDS.split())
+_EDGES = ".,!?;:\"'()[]«»„“”‘’…*_-–—"
+_BEGINS = tuple(";|&")  # no sentence begins so
+ENOUGH = 4  # fewer plain words are no sentence
+LOOKED_AT = 400  # words; the rest of a longer text is more of the same
+
+
+def talk(text: str) -> float:
+    """0.0 for code or a bare value, up to 1.0 for prose: the share of plain words, where there are enough of them."""
+    if text[:1] in _BEGINS:
+        return 0.0
+    tokens = text.split(None, LOOKED_AT)[:LOOKED_AT]
+    if not text.isascii() and (other := sum(map(_is_ideograph, text[:400]))) > 5:
+        return min(1.0, other / min(len(text), 400) * 1.5)
+    words = 0
+    for token in tokens:
+        word = token.strip(_EDGES)
+        if len(word) > 1 and (word.isalpha() or word.replace("'", "", 1).replace("’", "", 1).isalpha()):
+            words += word.lower() not in _CODE
+        elif word in ("I", "a", "A"):
+            words += 1
+    if words < ENOUGH:
+        return 0.0
+    return words / len(tokens)
+
+
+def _is_ideograph(character: str) -> bool:
+    """Scripts that put no blanks between words."""
+    return "\u0e00" <= character <= "\u0eff" or "\u3040" <= character <= "\u9fff" or "\u1000" <= character <= "\u109f"
