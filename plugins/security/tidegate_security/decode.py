@@ -55,7 +55,7 @@ def _peeled(text: str) -> Iterator[str]:
     if "=" in text and (name := _PARAMETER.match(text)) is not None:
         for value in _NEXT.split(text[name.end() :], 2):
             yield value.rpartition("=")[2] if value[:40].count("=") == 1 and _PARAMETER.match(value) else value
-    if "+" in text and " " not in text and ("%" in text or text.count("+") > 1):
+    if "+" in text and " " not in text and ("%" in text or "+/" in text or text.count("+") > 1):
         yield text.replace("+", " ")
     if text[:1] in '{["' and text[-1:] in '}]"':
         yield from _inside(text)
