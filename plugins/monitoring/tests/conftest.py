@@ -114,7 +114,9 @@ class StatsD(Program):
         super().__init__([need("node"), str(script), str(folder / "statsd.js")], folder, admin)
 
     def flushes(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.flushed.read_text().splitlines()] if self.flushed.exists() else []
+        """The whole lines: the daemon may be writing the last one."""
+        text = self.flushed.read_text() if self.flushed.exists() else ""
+        return [json.loads(line) for line in text.split("\n")[:-1]]
 
     def total(self, counter: str) -> float:
         """Of all flushes."""
