@@ -173,11 +173,14 @@ def test_who_blocked_the_loop_is_told(served, eventually):
     server = served(plugins=["monitoring"], source=source)
     with server.client() as client, server.admin() as admin:
         eventually(lambda: admin.call("system.info")["uptime_s"] > 0.1)  # what is late at the start is no lag
-        client.call("shop.spins")
-        found = eventually(lambda: (r := admin.call("monitoring.report"))["loop"]["blocked"] and r)
-        assert found["loop"]["blocked"] == {"shop.spins": 1}
+
+        def loop() -> dict:
+            client.call("shop.spins")  # again and again: on a busy machine a block may begin before the command
+            return admin.call("monitoring.report")["loop"]
+
+        eventually(lambda: loop()["blocked"].get("shop.spins"), timeout=20)
         # Another beat may lie between the block and how late the loop was by it.
-        eventually(lambda: admin.call("monitoring.report")["loop"]["max_ms"] > 100)
+        eventually(lambda: loop()["max_ms"] >= 350, timeout=20)
 
 
 # --- the access log -------------------------------------------------------------------------------

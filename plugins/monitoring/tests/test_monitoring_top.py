@@ -105,11 +105,11 @@ def test_top_in_a_pipe_is_one_look(served, eventually):
     with server.client() as client, server.admin() as admin:
         client.call("system.ping")
         eventually(lambda: admin.call("monitoring.metrics")["since_start"]["calls"] > 1)
-    done = run("top", "--data", str(server.data))
+    done = run("top", "--data", str(server.data), "--over", "60")
     assert done.returncode == 0, done.stderr
     assert "system.ping" in done.stdout
     assert "\x1b" not in done.stdout
-    found = json.loads(run("top", "--data", str(server.data), "--json").stdout)
+    found = json.loads(run("top", "--data", str(server.data), "--over", "60", "--json").stdout)
     assert "system.ping" in [row["command"] for row in found["calls"]]
 
 
