@@ -15,7 +15,6 @@ import random
 import ssl
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,8 +23,9 @@ from typing import Any, Unpack
 import msgspec
 
 from tidegate.faults import Fault, catalogue, merge
+from tidegate.pushes import Push, Pushes
 from tidegate.settings import parse_address
-from tidegate.wire import BadReply, ConnectionLost, Members, Pending, Push, Reply, UnknownFault, Wire, dial, due, left
+from tidegate.wire import BadReply, ConnectionLost, Members, Pending, Reply, UnknownFault, Wire, dial, due, left
 
 __all__ = ["BadReply", "Batch", "Client", "ConnectionLost", "Pending", "Push", "Reply", "UnknownFault"]
 
@@ -91,8 +91,8 @@ class Client:
             it: log in and subscribe there. While it runs, other threads' calls wait.
         faults: a plugin's own fault classes, to be raised as such.
         max_reply_bytes: a longer line is not read: BadReply.
-        max_pushes: how many pushes wait for `pushes()`; past it the oldest is dropped, and counted
-            in `dropped`. Who reads nothing but pushes loses none.
+        max_pushes: how many pushes wait for `pushes()`, in all no longer than one reply may be; past
+            it the oldest is dropped, and counted in `dropped`. Who reads nothing but pushes loses none.
         ping_s: seconds of silence after which `pushes()` asks whether the server is still there.
     """
 
@@ -114,13 +114,13 @@ class Client:
         self._to = parse_address(address)
         if self._to.kind == "fd":
             raise ValueError(f"expected HOST:PORT, [IPV6]:PORT or unix:/PATH, got {address!r}")
-        self.address, self.timeout, self.dropped = address, timeout, 0
+        self.address, self.timeout = address, timeout
         self._tls = ssl.create_default_context() if tls is True else tls or None
         self._server_name = server_name or self._to.host or "localhost"
         self._token, self._reconnect, self._on_connect = token, reconnect, on_connect
         self._max_reply_bytes, self._ping_s = max_reply_bytes, ping_s
         self._faults = merge(_KNOWN, "client", faults)
-        self._pushes: deque[Push] = deque(maxlen=max_pushes)
+        self._pushes = Pushes(max_pushes, max_reply_bytes)
         self._ids = itertools.count(1)
         self._door = threading.RLock()  # held while connecting
         self._wire: Wire | None = None
@@ -173,7 +173,7 @@ class Client:
             wire.alive()  # reads what is there already
         while True:
             while self._pushes:
-                yield self._pushes.popleft()
+                yield self._pushes.take()
                 deadline = due(timeout)
             wire = wire or self._ready(due(self.timeout))
             if wire.ended is not None and not self._pushes:
@@ -183,6 +183,11 @@ class Client:
                 if left(deadline) == 0:
                     return
                 self._ping(wire)
+
+    @property
+    def dropped(self) -> int:
+        """Pushes that nobody took in time."""
+        return self._pushes.dropped
 
     def close(self) -> None:
         """Close the connection for good; calls under way get ConnectionLost. From anywhere, any number of times."""
@@ -274,7 +279,7 @@ class Client:
 
     def _greet(self, seconds: float | None) -> Wire:
         sock = dial(self._to, seconds, self._tls, self._server_name)
-        wire = self._wire = Wire(sock, self.address, self._faults, self._keep, self._max_reply_bytes)
+        wire = self._wire = Wire(sock, self.address, self._faults, self._pushes.keep, self._max_reply_bytes)
         self._greeting = True
         try:
             if self._on_connect is not None:
@@ -287,10 +292,6 @@ class Client:
         if self._closed:
             self.close()
         return wire
-
-    def _keep(self, push: Push) -> None:
-        self.dropped += len(self._pushes) == self._pushes.maxlen
-        self._pushes.append(push)
 
     def _ping(self, wire: Wire) -> None:
         item = self._pending("system.ping", None)

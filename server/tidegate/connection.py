@@ -494,11 +494,12 @@ class SocketConnection(Connection):
         return self.codec.error(id, fault, call.request_id)
 
     def _begin(self, proceed: Callable[[Call], Any]) -> Callable[[Call], Any]:
-        """The first line is whole, or the connection is being drained."""
+        """The first line is whole, or the connection is being drained, or closes once its calls have ended."""
         if self.phase == "draining":
             return _shutting_down
-        self.phase = "open"
-        self._arm(self.server.clock.now() + self.listener.limits.idle_timeout_s)
+        if self.phase == "first":
+            self.phase = "open"
+            self._arm(self.server.clock.now() + self.listener.limits.idle_timeout_s)
         return proceed
 
     def _named(self, call: Call, values: list[Any], route: Any) -> Callable[[Call], Any]:

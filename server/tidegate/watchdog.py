@@ -54,11 +54,13 @@ class Watchdog:
 
     def _tick(self) -> None:
         now = time.monotonic()
+        # First of all: what takes long to log would be seen as another block, of this function.
+        before, self._beat = self._beat, now
         seen, self._seen = self._seen, None
         if seen is not None:
             _, method, stack = seen
             # The beat before the block may be up to a quarter of the limit older than the block.
-            seconds = now - self._beat
+            seconds = now - before
             self.server.log.warning(
                 "%s blocked the event loop for %.3f s\n%s",
                 method or "something that is no command",
@@ -67,7 +69,6 @@ class Watchdog:
                 extra={"method": method},
             )
             self.server.publish("loop.blocked", seconds=round(seconds, 3), method=method, stack=stack)
-        self._beat = now
         if self._running:
             self._timer.start(self.limit / 4)
 

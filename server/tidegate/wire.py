@@ -11,13 +11,14 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from math import ceil
 from typing import Any, NamedTuple, Self, TypedDict
 
 import msgspec
 
 from tidegate.faults import Catalogue, Fault, IdleTimeout, RequestTimeout
+from tidegate.pushes import Push
 from tidegate.settings import Address
 
 _CHUNK = 65536  # above a TLS record, so that none is left half read where poll() can't see it
@@ -48,13 +49,6 @@ class UnknownFault(Fault):
     @property
     def type(self) -> str:
         return self._type
-
-
-class Push(NamedTuple):
-    """A message that the server sent by itself: `Push("event.message", {"room": "lobby", …})`."""
-
-    method: str
-    params: Any
 
 
 class Reply(NamedTuple):
@@ -160,6 +154,16 @@ def _reach(sock: socket.socket, path: str) -> None:
         os.close(folder)
 
 
+def _take_leave(sock: ssl.SSLSocket) -> None:
+    """Say goodbye, and wait for no answer."""
+    with suppress(OSError, ValueError):
+        sock.unwrap()
+    # An alert that `unwrap` met stays in this thread's queue of OpenSSL's errors, where the next call for another
+    # connection would take it for its own; any failure empties the queue (test_the_bad_end_of_one_connection…).
+    with suppress(OSError, ValueError):
+        sock.context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="nobody").do_handshake()
+
+
 class Wire:
     """One connection. Of those who wait for something one polls and reads for all; `turn` guards everything.
 
@@ -167,17 +171,17 @@ class Wire:
         sock: connected; it belongs to the wire from now on.
         name: what errors call the server.
         faults: the classes in which faults are raised.
-        hear: gets each push; must not block.
+        hear: gets each push, and the bytes of its line; must not block.
         max_bytes: of one line from the server.
     """
 
     def __init__(
-        self, sock: socket.socket, name: str, faults: Catalogue, hear: Callable[[Push], None], max_bytes: int
+        self, sock: socket.socket, name: str, faults: Catalogue, hear: Callable[[Push, int], None], max_bytes: int
     ) -> None:
         self.turn = threading.Condition(threading.Lock())
         self.ended: Exception | None = None
         self.said: Exception | None = None  # the server's last words: then it closes
-        self.heard = False  # a whole line came
+        self.heard = False  # a reply or a push came, not only why it ends
         self._sock, self._name, self._faults, self._hear, self._max_bytes = sock, name, faults, hear, max_bytes
         self._bell, self._ear = socket.socketpair()  # ends a poll, so that it looks anew
         for one in (sock, self._bell, self._ear):
@@ -294,7 +298,7 @@ class Wire:
             end = f"the connection to {self._name} broke: {error.strerror or error}"
         try:
             for line in self._lines(data):
-                self._take(_decode(line))
+                self._take(_decode(line), len(line))
         except (ValueError, TypeError, AttributeError, RecursionError) as error:  # msgspec's are ValueErrors, too
             self._end(BadReply(f"{self._name} sent what is no reply: {error}"))
         if end is not None:
@@ -311,12 +315,13 @@ class Wire:
             raise ValueError(f"a line longer than {self._max_bytes} bytes")
         return [line for line in lines if line.strip()]
 
-    def _take(self, message: _Message) -> None:
-        self.heard = True
+    def _take(self, message: _Message, size: int) -> None:
         if message.method is not None:
             if message.method == "event.shutdown":
                 self.said = ConnectionLost(f"{self._name} is shutting down")
-            return self._hear(Push(message.method, message.params))
+            else:
+                self.heard = True
+            return self._hear(Push(message.method, message.params), size)
         id, fault = message.id, None
         if (error := message.error) is not None:
             code: Any = (error.get("data") or {}).get("code", error.get("code"))
@@ -324,6 +329,7 @@ class Wire:
         if fault and (id is None or fault.closes):
             self.said = fault
         if id is not None and (item := self._pending.pop(id, None)) is not None:
+            self.heard = True
             item.answer(None if fault else Reply(message.result, message.stale, message.trace), fault)
 
     def _end(self, error: Exception) -> None:
@@ -348,10 +354,7 @@ class Wire:
 
     def _release(self) -> None:
         """Close the sockets; not while they are polled: another connection could get their numbers."""
-        try:
-            if isinstance(self._sock, ssl.SSLSocket):
-                self._sock.unwrap()  # says goodbye, and waits for no answer
-        except (OSError, ValueError):
-            pass
+        if isinstance(self._sock, ssl.SSLSocket):
+            _take_leave(self._sock)
         for sock in (self._sock, self._bell, self._ear):
             sock.close()

@@ -139,6 +139,17 @@ def test_a_login_that_ends_after_its_client_vanished_leaves_no_session(inside, e
     assert server.server.sessions == {}
 
 
+def test_a_call_that_begins_while_its_connection_closes_takes_nothing_from_what_is_still_to_be_said(inside):
+    server = inside(listen(max_in_flight=4, max_line_bytes=1024), commands=COMMANDS)
+    with server.raw() as raw:
+        raw.send(PING + request("wait.for", [5]) + b"x" * 2000 + b"\n")
+        assert raw.json()["result"] == "pong"
+        server.advance(5)
+        assert raw.json()["result"] == "waited"
+        assert raw.json()["error"]["code"] == 1606
+        assert raw.closed()
+
+
 # --- floods ---------------------------------------------------------------------------------------
 
 

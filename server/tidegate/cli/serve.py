@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -49,7 +52,20 @@ def serve(configuration: Configuration, data: Path | None, listen: str | None) -
             code = server.run()
         finally:
             log.close()
-    sys.exit(code)
+    end(code)
+
+
+def end(code: int) -> NoReturn:
+    """End the process as `sys.exit` does, but for the interpreter's own teardown.
+
+    That one frees the stacks of threads that still work, and then looks through the greenlets that stand on them
+    (tests/trouble: one stop in ten under load ended with SIGSEGV).
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def announce(addresses: list[str]) -> None:
