@@ -60,7 +60,7 @@ class Monitoring(Plugin):
     def _make(self, config: Any) -> None:
         server = self.server
         self.access = AccessLog(self.log, server.clock.now)
-        self.meters = Meters(server, self.access.look)
+        self.meters = Meters(server, self.access.look, lambda: self.beats.lag.begin())
         self.tidegate_event = hookimpl(self.meters.hearing())  # type: ignore[method-assign, assignment]
         self.history = History(config.history_bytes)
         self.alerts = Alerts(server.clock.wall, self._told)

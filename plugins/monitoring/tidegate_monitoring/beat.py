@@ -39,7 +39,7 @@ class Beats:
         self.resources: dict[str, float] = {}
         self.lag_ms = 0.0
         self._greenlets: list[Greenlet[..., Any]] = []
-        self._lag = Lag(self._late, lambda: plugin.server.started is not None)
+        self.lag = Lag(self._late)
         self._collections = Collections(self._codes)
         self._done: dict[str, int] = {}
         self._pushed = 0
@@ -56,7 +56,7 @@ class Beats:
         self._reader = Resources(self.server.data, config.disks)
         self.read_resources()
         self._collections.start()
-        self._lag.start()
+        self.lag.start()
         self.plugin.daemon.start()
         self._greenlets = [
             gevent.spawn(self._forever, BEAT_S, lambda: BEAT_S, self.beat),
@@ -67,7 +67,7 @@ class Beats:
     def stop(self) -> None:
         """A last beat, and all that is to be kept. Switches."""
         self._collections.stop()
-        self._lag.stop()
+        self.lag.stop()
         gevent.killall(self._greenlets)
         try:
             self.beat()

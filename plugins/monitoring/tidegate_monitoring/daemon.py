@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import socket as names
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Iterator, Sequence
+from functools import cache, lru_cache
 from math import ceil, isfinite
 from typing import Any, NamedTuple
 
@@ -34,11 +34,13 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1.0}
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 
+@lru_cache(4096)
 def node(text: str) -> str:
     """One node of a Graphite path: what is none becomes `_`, the dots of `message.send` too."""
     return _UNSAFE.sub("_", text) or "_"
 
 
+@lru_cache(4096)
 def path(text: str) -> str:
     """A path of several nodes: dots and bars part them."""
     return ".".join(node(part) for part in re.split(r"[.|]", text))
@@ -105,9 +107,10 @@ class Writer:
                 lines.append(f"{start}.errors.{code}:{count}|c")
         if ok or failed:
             seconds = calls.seconds() if failed else calls.ok
-            lines += self._times(f"{start}.latency", tail, seconds, ok + failed)
+            order = sorted(seconds)
+            lines += self._times(f"{start}.latency", tail, seconds, ok + failed, order)
             ranks = [max(ceil(share * (ok + failed)), 1) for share in QUANTILES.values()]
-            for name, bucket in zip(QUANTILES, ranked(seconds, ranks), strict=True):
+            for name, bucket in zip(QUANTILES, ranked(seconds, ranks, order), strict=True):
                 lines.append(f"{start}.{name}:{milliseconds(bucket)}|g{tail}")
         return lines
 
@@ -122,10 +125,10 @@ class Writer:
         # A sign would make it a change of the gauge, so that a level below 0 takes two lines, in one packet.
         return f"{name}:{plain(value)}|g" if value >= 0 else f"{name}:0|g\n{name}:{plain(value)}|g"
 
-    def _times(self, name: str, tail: str, seconds: Histogram, total: int) -> list[str]:
+    def _times(self, name: str, tail: str, seconds: Histogram, total: int, order: Sequence[int] = ()) -> list[str]:
         """The rate makes the daemon's number of them right, as far as nine digits go."""
         end = f"|ms{tail}" if total <= self.samples else f"|ms|@{self.samples / total:.9f}{tail}"
-        buckets = ranked(seconds, sample_ranks(total, self.samples))
+        buckets = ranked(seconds, sample_ranks(total, self.samples), order)
         return [f"{name}:{milliseconds(bucket)}{end}" for bucket in buckets]
 
 

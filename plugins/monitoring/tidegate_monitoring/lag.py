@@ -14,12 +14,11 @@ PERIOD_S = 0.02
 
 class Lag:
     """Tells `told` by how much each beat of a timer came late, in seconds. Real time, also in a test's virtual one.
-    What is late before `ready` is no lag: others still start."""
+    What is late before `begin` is no lag: others still start."""
 
-    def __init__(self, told: Callable[[float], None], ready: Callable[[], bool]) -> None:
+    def __init__(self, told: Callable[[float], None]) -> None:
         self._told = told
-        self._ready = ready
-        self._counts = False
+        self._begun = False
         self._due = 0.0
         self._timer: Any = None
 
@@ -28,6 +27,11 @@ class Lag:
         self._due = time.monotonic() + PERIOD_S
         self._timer.start(self._tick)
 
+    def begin(self) -> None:
+        """From now on it counts."""
+        self._begun = True
+        self._due = max(self._due, time.monotonic())
+
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.close()
@@ -35,8 +39,6 @@ class Lag:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        if self._counts:
+        if self._begun:
             self._told(max(now - self._due, 0.0))
-        else:
-            self._counts = self._ready()  # from the next beat on: this one may be late by the start
         self._due = now + PERIOD_S

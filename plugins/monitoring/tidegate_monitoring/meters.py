@@ -28,10 +28,13 @@ class Meters:
     names which a client makes up never become names here.
     """
 
-    def __init__(self, server: Server, looked_at: Callable[[Call], None]) -> None:
+    def __init__(
+        self, server: Server, looked_at: Callable[[Call], None], started: Callable[[], None] = lambda: None
+    ) -> None:
         self.server = server
         self.cells: dict[Command, Cell] = {}
         self.looked_at = looked_at
+        self.started = started  # called once all plugins have started
         self.limits: Callable[[str], float] = lambda name: inf
         self.live = Window(server.clock.wall())
         self.since = server.clock.now()
@@ -91,6 +94,8 @@ class Meters:
 
     def event(self, event: Event) -> None:
         """Count a topic, and of some topics their parts."""
+        if event.topic == "server.started":
+            self.started()
         self.live.count(event.topic)
         if (more := _MORE.get(event.topic)) is not None:
             more(self, event)

@@ -25,16 +25,19 @@ def talk(text: str) -> float:
     tokens = text.split(None, LOOKED_AT)[:LOOKED_AT]
     if not text.isascii() and (other := sum(map(_is_ideograph, text[:400]))) > 5:
         return min(1.0, other / min(len(text), 400) * 1.5)
-    words = 0
+    words = shared = 0
     for token in tokens:
         word = token.strip(_EDGES)
         if len(word) > 1 and (word.isalpha() or word.replace("'", "", 1).replace("’", "", 1).isalpha()):
-            words += word.lower() not in _CODE
+            if word.lower() in _CODE:
+                shared += 1
+            else:
+                words += 1
         elif word in ("I", "a", "A"):
             words += 1
-    if words < ENOUGH:
+    if words < ENOUGH - 1 or words + shared / 2 < ENOUGH:
         return 0.0
-    return words / len(tokens)
+    return (words + shared / 2) / len(tokens)
 
 
 def _is_ideograph(character: str) -> bool:
