@@ -1,0 +1,1 @@
+"""The chat's client for the terminal."""
