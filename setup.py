@@ -1,6 +1,6 @@
 from setuptools import find_packages, setup
 
-FIRST_PARTY = ["accounts", "chat", "errors", "monitoring", "security", "transactions", "validation"]
+FIRST_PARTY = ["accounts", "admin", "chat", "errors", "monitoring", "security", "transactions", "validation"]
 
 setup(
     name="tidegate",
