@@ -135,6 +135,8 @@ def test_the_command_line_blocks_shows_and_verifies(served: Callable[..., Any]) 
     assert done.returncode == 0, done.stderr
     assert "127.0.0.63/32" in tidegate("security", "blocks", "--data", data).stdout
     assert json.loads(tidegate("security", "reputation", "127.0.0.63", "--data", data, "--json").stdout)["block"]
+    asked = ["--address", "127.0.0.64", "--signal", "foreign protocol", "--times", "3", "--data", data, "--json"]
+    assert json.loads(tidegate("security", "simulate", *asked).stdout)["address"]["answer"] == "block"
     assert "What to do" in tidegate("security", "report", "--data", data).stdout
     assert tidegate("security", "unblock", "127.0.0.63", "--data", data).returncode == 0
     server.stop()

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tidegate_security.decode import readings
-from tidegate_security.engine import cache_folders
+from tidegate_security.engine import Engine, cache_folders
 from tidegate_security.rules import CATEGORIES, MAX_PATTERN, Rule, built_in, chosen, linear, read
 from tidegate_security.scanner import THRESHOLDS, Scanner
 
@@ -47,11 +47,30 @@ def test_attacks_that_the_rules_were_written_for_are_found() -> None:
 
 def test_most_attacks_that_the_rules_were_not_tuned_on_are_found() -> None:
     assert flagged([text for _, text in lines("attacks2") if held_out(text)]) >= 85
+    assert flagged([text for _, text in lines("attacks3") if held_out(text)]) >= 92
 
 
 def test_people_who_talk_are_left_alone() -> None:
     assert flagged([text for kind, text in lines("ordinary") if kind != "technical"]) <= 0.3
     assert flagged([text for kind, text in lines("ordinary") if kind == "technical"]) <= 2
+    assert flagged([text for _, text in lines("ordinary3") if held_out(text)]) <= 2
+
+
+def test_colours_of_a_terminal_are_an_attack_on_a_line_and_none_in_a_picture() -> None:
+    assert SCANNER.scan("bob\x1b[31m").category == "control"
+    assert not SCANNER.scan("\x1b[31m  /\\_/\\\n\x1b[32m ( o.o )\n\x1b[0m").flagged
+    assert SCANNER.scan("one\ntwo \x1b]0;title\x07\nthree").flagged
+
+
+@pytest.mark.parametrize("text", ["1 оr 1=1", "' unіon ѕelect 1,2--", "<ѕсript>alert(1)</script>", "＇ ＯＲ １＝１"])
+def test_letters_that_only_look_like_others_hide_nothing(text: str) -> None:
+    assert SCANNER.scan(text).flagged
+
+
+def test_what_excuses_a_text_counts_only_as_it_is_written() -> None:
+    assert SCANNER.scan("{{ url_for('static', filename='a.css') }}").flagged is False
+    hidden = "%0d%0aSet-Cookie:%20a=b&x=INFO%20started"
+    assert SCANNER.scan(hidden).flagged
 
 
 @pytest.mark.parametrize(
@@ -77,10 +96,19 @@ def test_ordinary_text_is_ordinary(text: str) -> None:
     assert not SCANNER.scan(text).flagged
 
 
-@pytest.mark.parametrize("rule", [rule for rule in RULES if rule.score > 0], ids=lambda rule: rule.id)
-def test_every_rule_finds_something_in_the_collections(rule: Rule) -> None:
-    alone = Scanner([rule._replace(score=100, talk=True)], dict.fromkeys(THRESHOLDS, 1))
-    assert any(alone.scan(text).flagged for folder in ("attacks", "attacks2") for _, text in lines(folder))
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_every_rule_finds_its_example_and_leaves_its_counterexample_alone(rule: Rule) -> None:
+    engine = Engine([rule.pattern])
+    assert engine.matches(rule.hit.lower().encode())
+    assert rule.miss
+    assert not engine.matches(rule.miss.lower().encode())
+
+
+@pytest.mark.parametrize(("key", "text"), [("hit", "something else"), ("miss", "a frobnicator")])
+def test_a_rule_that_does_not_do_what_its_examples_say_is_refused(key: str, text: str) -> None:
+    row = {"id": "own-x", "category": "cmdi", "score": 5, "description": "x", "pattern": "frobnicat", key: text}
+    with pytest.raises(ValueError, match=f"own-x: {key}"):
+        read({"rule": [row]}, "test")
 
 
 def test_rules_have_ids_of_their_own_descriptions_and_references() -> None:

@@ -14,12 +14,13 @@ from tidegate.faults import MethodNotFound
 from tidegate_security import rules
 from tidegate_security.administration import Administration
 from tidegate_security.answers import Answers
+from tidegate_security.attack import Attack
 from tidegate_security.audit import Trail
 from tidegate_security.blocks import Block, Blocks, ipset_list, nft_list, plain_list
 from tidegate_security.engine import cache_folders
 from tidegate_security.looking import PANELS
 from tidegate_security.recorder import SEVERITIES, Recorder
-from tidegate_security.reputation import Reputation
+from tidegate_security.reputation import Evidence, Reputation
 from tidegate_security.scanner import Scanner, Verdict
 from tidegate_security.settings import SETTINGS
 from tidegate_security.signals import POINTS, Signals
@@ -93,8 +94,9 @@ class Security(Administration):
         self.blocks = Blocks(server.clock, config.max_blocks, self._block_changed)
         self.reputation = Reputation(
             server.state, server.clock.wall, config.max_addresses, lambda prefix: self.answers.spared(prefix),
-            lambda evidence: self.answers.crossed(evidence),
+            self._counted,
         )  # fmt: skip
+        self.attack = Attack(self)
         self.signals = Signals(server.state, self.reputation, config.max_addresses)
         self.answers = Answers(self, self.reputation, self.blocks)
         checkpoints = Path(config.checkpoints) if config.checkpoints else None
@@ -109,14 +111,6 @@ class Security(Administration):
         self.known_rules = rules.built_in()
         self.scanner = Scanner(())  # until the rules are read, when the server starts
         self._spare()
-
-    @hookimpl
-    def tidegate_cli(self, group: Any) -> None:
-        from tidegate_security.cli import security
-        from tidegate_security.cli_audit import audit
-
-        security.add_command(audit)
-        group.add_command(security)
 
     # --- the server's life -------------------------------------------------------------------------
 
@@ -133,6 +127,7 @@ class Security(Administration):
         def tick() -> None:
             timer.start(1.0)
             self.recorder.sweep()
+            self.attack.sweep()
 
         timer = server.clock.timer(tick)
         timer.start(1.0)
@@ -141,6 +136,7 @@ class Security(Administration):
         finally:
             timer.stop()
             subscription.close()
+            self.attack.end()
             self.blocks.stop()
             self.store.stop()
             self.recorder.record("chain.pause", "high", entries=self.trail.seq)
@@ -191,6 +187,10 @@ class Security(Administration):
         if connection is not None and connection.user is not None and event.prefix is not None:
             self.signals.familiar(connection.user.name, event.prefix)
 
+    def _counted(self, evidence: Evidence) -> None:
+        self.answers.crossed(evidence)
+        self.attack.count(evidence)
+
     # --- what comes from calls ---------------------------------------------------------------------
 
     def scan(self, text: str, profile: str) -> Verdict:
@@ -203,11 +203,16 @@ class Security(Administration):
         self.slowest_s = max(self.slowest_s, took)
         return verdict
 
+    def weigh(self, verdict: Verdict, profile: str) -> tuple[str, bool]:
+        """The signal that a threat is, and whether its call is refused where that is enforced."""
+        severity = "high" if verdict.score >= SEVERE_SCORE else "medium" if verdict.score >= 10 else "low"
+        config = self.config
+        refuse = verdict.score >= config.free_text_refuse if profile == "free_text" else config.content == "refuse"
+        return f"threat {severity}", refuse
+
     def threat(self, call: Call, field: str, verdict: Verdict, profile: str) -> bool:
         """Tell of a threat and count it; whether the call is to be refused."""
-        config = self.config
-        severity = "high" if verdict.score >= SEVERE_SCORE else "medium" if verdict.score >= 10 else "low"
-        refuse = verdict.score >= config.free_text_refuse if profile == "free_text" else config.content == "refuse"
+        signal, refuse = self.weigh(verdict, profile)
         enforced = self.mode == "enforce"
         self._tell(
             call,
@@ -217,12 +222,12 @@ class Security(Administration):
             verdict.score,
             refuse,
         )
-        key = (verdict.category or "", severity)
+        key = (verdict.category or "", signal.removeprefix("threat "))
         self.detections[key] = self.detections.get(key, 0) + 1
-        points = POINTS[f"threat {severity}"] * (0.5 if profile == "free_text" else 1.0)
+        points = POINTS[signal] * (0.5 if profile == "free_text" else 1.0)
         self._count(
             call,
-            f"threat {severity}",
+            signal,
             points,
             f"{verdict.category} in {method_of(call)} {field}",
         )

@@ -79,6 +79,7 @@ class Administration(Looking):
         "security.block",
         requires="admin",
         scope="security",
+        http="POST /security/blocks",
         params={
             "network": NETWORK,
             "for_s": FOR_S,
@@ -130,6 +131,7 @@ class Administration(Looking):
         "security.unblock",
         requires="admin",
         scope="security",
+        http="DELETE /security/blocks/{network}",
         params={"network": NETWORK, "reason": REASON},
     )
     def unblock_network(self, call: Call, network: str, reason: str = "") -> bool:
@@ -146,7 +148,7 @@ class Administration(Looking):
 
     # --- the allowlist ----------------------------------------------------------------------------
 
-    @command("security.allowlist", requires="admin", scope="read")
+    @command("security.allowlist", requires="admin", scope="read", http="GET /security/allowlist")
     def allowlist(self) -> list[dict[str, Any]]:
         """List the networks that are never blocked, and why."""
         server = self.server.settings.server
@@ -163,6 +165,7 @@ class Administration(Looking):
         "security.allow",
         requires="admin",
         scope="security",
+        http="POST /security/allowlist",
         params={"network": NETWORK, "reason": REASON},
     )
     def allow(self, call: Call, network: str, reason: str = "") -> bool:
@@ -184,6 +187,7 @@ class Administration(Looking):
         "security.disallow",
         requires="admin",
         scope="security",
+        http="DELETE /security/allowlist/{network}",
         params={"network": NETWORK, "reason": REASON},
     )
     def disallow(self, network: str, reason: str = "") -> bool:
@@ -204,6 +208,7 @@ class Administration(Looking):
         "security.suspend",
         requires="admin",
         scope="security",
+        http="POST /security/suspensions",
         params={"user": USER, "for_s": FOR_S, "reason": REASON},
     )
     def suspend(self, user: str, for_s: float | None = None, reason: str = "") -> Any:
@@ -214,6 +219,7 @@ class Administration(Looking):
         "security.reinstate",
         requires="admin",
         scope="security",
+        http="DELETE /security/suspensions/{user}",
         params={"user": USER, "reason": REASON},
     )
     def reinstate(self, user: str, reason: str = "") -> Any:
@@ -226,6 +232,7 @@ class Administration(Looking):
         "security.rule",
         requires="admin",
         scope="security",
+        http="PUT /security/rules/{id}",
         params={
             "id": {"type": "string", "required": True, "maxlength": 64},
             "on": {"type": "boolean", "required": True},
@@ -245,6 +252,7 @@ class Administration(Looking):
         "security.mode",
         requires="admin",
         scope="security",
+        http="PUT /security/mode",
         params={
             "mode": {
                 "type": "string",
@@ -259,5 +267,6 @@ class Administration(Looking):
         if mode not in ("enforce", "observe"):
             raise InvalidValue("Expected enforce or observe", field="params.mode")
         self.mode = mode
+        self.attack.apply()
         self.store.changed()
         return mode

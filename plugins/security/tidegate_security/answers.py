@@ -17,12 +17,14 @@ from tidegate_security.networks import (
     table,
 )
 from tidegate_security.reputation import Evidence, Reputation
+from tidegate_security.signals import POINTS
 
 if TYPE_CHECKING:
     from tidegate_security import Security
 
 MAX_MARKS = 20_000
 SOFT_LOGINS = "12/minute"  # of an address that may only log in
+INSISTING = "2/second"  # calls of one that was told so; more count against it, once a second
 DELAY_FROM_S = 0.25
 
 
@@ -38,6 +40,8 @@ class Answers:
         #: Addresses whose calls are looked at: prefix -> its text.
         self.marks: dict[bytes, str] = {}
         self._logins = self.server.state.limit("security.soft_logins", SOFT_LOGINS, cap=10_000)
+        self._insisting = self.server.state.limit("security.insisting", INSISTING, cap=10_000)
+        self._insisted = self.server.state.limit("security.insisted", "1/second", cap=10_000)
         self._would = self.server.state.values("security.would", cap=10_000)
         self._suspending: set[str] = set()
         self.delayed = 0  # calls that wait now
@@ -106,21 +110,23 @@ class Answers:
         if call.user is None and (soft or score >= config.refuse_score):
             self._only_logins(call, str(place), always)
         if call.user is None and score >= config.delay_score:
-            self._delay(score, config)
+            self._delay(score, config.max_delayed)
 
     def _only_logins(self, call: Call, prefix: str, always: bool) -> None:
         if not always and call.auth is None:
             self.counts["refused"] += 1
+            if self._insisting.hit(prefix) > 0 and not self._insisted.hit(prefix) > 0:
+                self.reputation.add(prefix, None, "insisting", POINTS["insisting"], call.command.name)
             raise AccessDenied("Too much trouble came from this address lately; log in first")
         if (wait := self._logins.hit(prefix)) > 0:
             self.counts["refused"] += 1
             raise AddressRateLimitExceeded(retry_after=round(wait, 1))
 
-    def _delay(self, score: float, config: Any) -> None:
-        seconds = min(config.max_delay_s, DELAY_FROM_S * 2 ** ((score - config.delay_score) / 5))
+    def _delay(self, score: float, most: int) -> None:
+        seconds = self.delay_s(score)
         if seconds <= 0:
             return
-        if self.delayed >= config.max_delayed:  # a waiting greenlet costs memory, a refusal none
+        if self.delayed >= most:  # a waiting greenlet costs memory, a refusal none
             self.counts["refused"] += 1
             raise AddressRateLimitExceeded(retry_after=round(seconds, 1))
         self.counts["delayed"] += 1
@@ -150,13 +156,37 @@ class Answers:
         if evidence.prefix is None or score < config.delay_score:
             return
         place = network(evidence.prefix)
-        if score >= config.block_score:
-            severity = "high" if score >= config.block_high_score else "medium"
+        if (severity := self.severity(score)) is not None:
             self.block(place, severity, f"{evidence.signal}: {score:g} points")
         elif (key := _bytes_of(place)) is not None:
             if len(self.marks) >= MAX_MARKS:
                 self._fade()
             self.marks[key] = evidence.prefix
+
+    def severity(self, score: float) -> str | None:
+        """Of the block that so many points lead to; None where they lead to none."""
+        config = self.whole.config
+        if score < config.block_score:
+            return None
+        return "high" if score >= config.block_high_score else "medium"
+
+    def answer_to(self, score: float) -> str:
+        """What so many points of an address lead to: none, delay, refuse (all but logins) or block."""
+        config = self.whole.config
+        if score >= config.block_score:
+            return "block"
+        return "refuse" if score >= config.refuse_score else "delay" if score >= config.delay_score else "none"
+
+    def delay_s(self, score: float) -> float:
+        """How long an answer to an address with so many points is delayed."""
+        config = self.whole.config
+        if score < config.delay_score:
+            return 0.0
+        return float(min(config.max_delay_s, DELAY_FROM_S * 2 ** min(64, (score - config.delay_score) / 5)))
+
+    def is_softened(self, place: Network) -> bool:
+        """Whether a block of a network would be a soft one, for those who are logged in from there."""
+        return len(self.good_accounts(place)) >= self.whole.config.good_accounts or self._has_admin(place)
 
     def _fade(self) -> None:
         """Forget the marks of those who have mended their ways; if none has, the half of them."""
@@ -172,8 +202,7 @@ class Answers:
         known = self.blocks.covering(place)
         if known is not None and not known.soft:
             return
-        good = self.good_accounts(place)
-        soft = len(good) >= self.whole.config.good_accounts or self._has_admin(place)
+        soft = self.is_softened(place)
         if known is not None and soft:
             return
         seconds = self.blocks.duration(place, severity)

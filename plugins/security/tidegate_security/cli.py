@@ -266,6 +266,39 @@ def test(network: str, remote: Remote, as_json: bool) -> None:
 
 
 @security.command()
+@click.option("--address", metavar="ADDRESS", help="Who does it.")
+@click.option("--text", metavar="TEXT", help="A parameter's text.")
+@click.option(
+    "--profile", type=click.Choice(PROFILES), default="free_text", show_default=True, help="What the text is."
+)
+@click.option("--signal", metavar="NAME", help="What else it does, as `events` names it: 'wrong password'.")
+@click.option("--times", default=1, show_default=True, help="How often.")
+@remote
+@as_json
+def simulate(
+    address: str | None,
+    text: str | None,
+    profile: str,
+    signal: str | None,
+    times: int,
+    remote: Remote,
+    as_json: bool,
+) -> None:
+    """Say what would be done about a text, an address, a signal; changes nothing.
+
+    \b
+    Example:
+      tidegate security simulate --address 192.0.2.7 --signal "wrong password" --times 12 --data ./data
+    """
+    params = {"text": text, "profile": profile, "address": address, "signal": signal, "times": times}
+    found = _ask(remote, as_json, "security.simulate", **params)
+    if as_json:
+        return _show(found, True)
+    for part in found.values():
+        _show(part, False)
+
+
+@security.command()
 @click.option("--limit", default=50, show_default=True, help="How many at most.")
 @click.option("--address", default="", metavar="ADDRESS", help="Of this address only.")
 @remote
@@ -350,3 +383,6 @@ def report(hours: float, remote: Remote, as_json: bool) -> None:
     if as_json:
         return _show(found, True)
     click.echo(as_text(found), nl=False)
+
+
+import tidegate_security.cli_audit  # noqa: E402, F401  (adds `audit` to the group above)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 from tidegate.cli.options import REFUSED, as_json, refuse
 
-from tidegate_security.cli import FILE, FOLDER, cell
+from tidegate_security.cli import FILE, FOLDER, cell, security
+from tidegate_security.search import Wanted, forwards
 
 
-@click.group()
+@security.group()
 def audit() -> None:
     """The audit trail, read from the server's data folder; the server need not run."""
 
@@ -78,18 +78,6 @@ def verify(data: Path, key: Path | None, checkpoints: Path | None, as_json: bool
     sys.exit(REFUSED if found.problems else 0)
 
 
-def _entries(folder: Path) -> Iterator[dict[str, Any]]:
-    from tidegate_security.audit import files_of
-
-    for path in files_of(folder):
-        with path.open("rb") as file:
-            for line in file:
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    yield {"event": "unreadable", "line": line[:200].decode("latin-1")}
-
-
 def _print(entries: Iterable[dict[str, Any]], as_json: bool) -> None:
     from tidegate.cli.display import emit, printable
 
@@ -113,7 +101,7 @@ def _print(entries: Iterable[dict[str, Any]], as_json: bool) -> None:
 @as_json
 def tail(data: Path, lines: int, as_json: bool) -> None:
     """Show the last entries."""
-    _print(list(deque(_entries(_trail(data)), maxlen=lines)), as_json)
+    _print(list(deque(forwards(_trail(data)), maxlen=lines)), as_json)
 
 
 @audit.command()
@@ -148,22 +136,5 @@ def search(
     if since and not re.fullmatch(r"\d{4}-\d\d-\d\d(T[\d:.]*Z?)?", since):
         raise click.BadParameter("expected 2026-01-31 or 2026-01-31T12:00", param_hint="--since")
 
-    def fits(entry: dict[str, Any]) -> bool:
-        return (
-            event in str(entry.get("event", ""))
-            and (
-                not address
-                or address
-                in (
-                    entry.get("address"),
-                    entry.get("prefix"),
-                    str(entry.get("prefix")).partition("/")[0],
-                )
-            )
-            and (not user or user in (entry.get("user"), entry.get("user_id"), entry.get("actor")))
-            and (severity is None or entry.get("severity") == severity)
-            and str(entry.get("ts", "")) >= since
-            and (not text or text in json.dumps(entry, ensure_ascii=False))
-        )
-
-    _print(filter(fits, _entries(_trail(data))), as_json)
+    wanted = Wanted(event, address, user, severity or "", since, "", text)
+    _print(filter(wanted.fits, forwards(_trail(data))), as_json)

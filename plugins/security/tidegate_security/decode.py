@@ -15,7 +15,8 @@ DEPTH = 3
 READINGS = 6  # at most, beside the text itself
 
 # `%04lx` and `%20d` are how C prints numbers.
-_PERCENT = re.compile(r"%(?:\d[A-Fa-f]|[A-Fa-f][0-9A-Fa-f]|\d\d(?!l?l?[duxXioscf]\b)|u[0-9A-Fa-f]{4})")
+_PERCENT = re.compile(r"%(?:\d[A-Fa-f]|[A-Fa-f][0-9A-Fa-f]|\d\d(?!(?:\.\d+)?l?l?[duxXioscfeg]\b)|u[0-9A-Fa-f]{4})")
+_HEX = re.compile(rb"%((?![01]\d[duxXioscfeg]\b|[01]\d\.\d|20[ds]\b)[0-9A-Fa-f]{2})")
 _PERCENT_U = re.compile(r"%u([0-9A-Fa-f]{4})")
 _ENTITY = re.compile(r"&#?\w{2,8};?")
 _ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|u\{([0-9A-Fa-f]{1,6})\})")
@@ -23,10 +24,19 @@ _ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|u\{([0-9A-Fa-f]{
 _OVERLONG = re.compile(rb"\xc0(?=[\xae\xaf\x80])|\xc1(?=[\x9c\x81])|\xe0\x80(?=[\xae\xaf])|\xf0\x80\x80(?=\xaf)")
 _OVERLONG_TAIL = {0xAE: b".", 0xAF: b"/", 0x80: b"\0", 0x9C: b"\\", 0x81: b"A"}
 _BASE64 = re.compile(r"(?<![\w+/=%.-])[A-Za-z0-9+/_-]{16,4096}={0,2}(?![\w+/=%.-])")
-_HIDDEN = re.compile(r"(?<=[\w/?])(?:['\"\\^]{1,2})(?=[\w/?])|\$@|\$\{[a-z]\}", re.IGNORECASE)
+# What a shell drops inside a word: quotes in pairs, backslashes, carets, empty variables. One apostrophe is a word's.
+_QUOTES = re.compile(r"""(['"])([\w/]{0,12})\1""")
+_MARKS = re.compile(r"[\\^](?![nrt])(?=[\w/?])|\$@|\$\{[a-z]\}", re.IGNORECASE)
 # `name=`, `/page?name=` or `https://host/page?name=`, up to its value; and where the next one begins.
 _PARAMETER = re.compile(r"(?:(?:https?://)?[\w.:/~%+-]*\?)?[\w.\[\]$%-]{1,40}=")
 _NEXT = re.compile(r"&(?=[\w.\[\]$%-]{1,40}=)")
+# Letters of Cyrillic and Greek that look like ones of Latin (Unicode TR39, confusables), and a word that has both.
+_LOOKALIKES = str.maketrans(
+    "аеорсухіјѕһԁԛԝкмтвαοερτυνικχАЕОРСУХІЈЅНКМТВΑΟΕΡΤΥΝΙΚΧΒΗΜ",
+    "aeopcyxijshdqwkmtbaoeptuvikxAEOPCYXIJSHKMTBAOEPTYNIKXBHM",
+)
+_LOOKALIKE = "".join(map(chr, _LOOKALIKES))
+_MIXED = re.compile(f"[a-zA-Z][{_LOOKALIKE}]|[{_LOOKALIKE}][a-zA-Z]")
 _SHELL = frozenset(";|&`$({")
 
 
@@ -63,15 +73,19 @@ def _peeled(text: str) -> Iterator[str]:
     if "%" in text and _PERCENT.search(text):
         peeled = percent(text)
     if "&" in peeled and _ENTITY.search(peeled):
+        if peeled is not text:
+            yield peeled
         peeled = html.unescape(peeled)
     if "\\" in peeled and _ESCAPE.search(peeled):
         peeled = _ESCAPE.sub(_character, peeled)
     if not peeled.isascii():
         peeled = plain(peeled)
+        if is_mixed(peeled):
+            peeled = peeled.translate(_LOOKALIKES)
     if peeled != text:
         yield peeled
-    if not _SHELL.isdisjoint(text) and _HIDDEN.search(text):
-        yield _HIDDEN.sub("", text)
+    if not _SHELL.isdisjoint(text) and (bare := unhidden(text)) != text:
+        yield bare
     found = _BASE64.search(text) if len(text) >= 16 else None
     inside = unbase64(found[0]) if found is not None else None
     if inside is not None:
@@ -97,7 +111,9 @@ def _inside(text: str) -> Iterator[str]:
 def percent(text: str) -> str:
     """Percent-decoding, `%u0041` and overlong UTF-8 included. Never raises."""
     text = _PERCENT_U.sub(lambda m: chr(int(m[1], 16)), text)
-    data = unquote_to_bytes(text.encode("utf-8", "surrogatepass"))
+    data = text.encode("utf-8", "surrogatepass")
+    # What is encoded has no blanks; where there are some, `%08x` and `%20s` are how numbers and texts are printed.
+    data = _HEX.sub(lambda m: bytes((int(m[1], 16),)), data) if " " in text else unquote_to_bytes(data)
     if b"\xc0" in data or b"\xc1" in data or b"\xe0\x80" in data or b"\xf0\x80" in data:
         data = _overlong(data)
     try:
@@ -118,6 +134,28 @@ def _character(match: re.Match[str]) -> str:
     number = int(match[1] or match[2] or match[3], 16)
     # What controls is left as it is written: people write it so, and it does nothing that way.
     return chr(number) if 32 <= number < 127 or 160 <= number < 0xD800 or 0xFF00 <= number < 0xFFE0 else match[0]
+
+
+def is_mixed(text: str) -> bool:
+    """Whether a letter of Latin stands beside one that only looks like one."""
+    return _MIXED.search(text) is not None
+
+
+def unhidden(text: str) -> str:
+    """A text as a shell reads it, without what hides the name of a command from those who look for it."""
+    if "'" in text or '"' in text:
+        text = _QUOTES.sub(_unquoted, text)
+    if "\\" in text or "^" in text or "$" in text:
+        text = _MARKS.sub("", text)
+    return text
+
+
+def _unquoted(match: re.Match[str]) -> str:
+    """Quotes inside a word go; those around one stay."""
+    text, start, end = match.string, match.start(), match.end()
+    before = start > 0 and (text[start - 1].isalnum() or text[start - 1] in "/?_")
+    after = end < len(text) and (text[end].isalnum() or text[end] in "/?_")
+    return match[2] if before or (after and match[2]) else match[0]
 
 
 def plain(text: str) -> str:

@@ -22,7 +22,10 @@ _NEVER = b"^\\x00\\xff\\x00 no rules \\x00\\xff\\x00$"  # the library takes no e
 
 
 class Engine:
-    """Says which of its patterns match a text. Not for two threads at once; never switches."""
+    """Says which of its patterns match a text. Not for two threads at once; never switches.
+
+    Raises ValueError, which says why a pattern can't be taken.
+    """
 
     def __init__(self, patterns: Sequence[str], caches: Sequence[Path] = ()) -> None:
         data = [pattern.encode() for pattern in patterns] or [_NEVER]
@@ -47,18 +50,13 @@ class Engine:
         return numbers
 
 
-def check(pattern: str) -> None:
-    """Raises ValueError, which says why a pattern can't be taken."""
-    try:
-        _compile([pattern.encode()])
-    except hyperscan.error as error:
-        raise ValueError(str(error)) from None
-
-
 def _compile(patterns: Sequence[bytes]) -> hyperscan.Database:
     database = hyperscan.Database()
     count = len(patterns)
-    database.compile(expressions=list(patterns), ids=list(range(count)), flags=[_FLAGS] * count)
+    try:
+        database.compile(expressions=list(patterns), ids=list(range(count)), flags=[_FLAGS] * count)
+    except hyperscan.error as error:
+        raise ValueError(str(error)) from None
     return database
 
 

@@ -38,6 +38,7 @@ SEVERITIES = {
     "account.suspended": "high",
     "account.reinstated": "high",
     "account.deleted": "high",
+    "attack.changed": "high",
     "address.blocked": "high",
     "address.unblocked": "high",
     "threat.detected": "medium",
@@ -80,7 +81,7 @@ class Recorder:
         self._wake = Signal()
         self._waiting: list[AsyncResult[bool]] = []
         self._folds: dict[tuple[Any, ...], list[Any]] = {}
-        self._pool = server.pool("security.audit", 1, 4)
+        self.pool = server.pool("security.audit", 1, 4)
         self._unsigned = 0
         self._synced_at = server.clock.now()
         self._unsynced = False
@@ -180,7 +181,7 @@ class Recorder:
 
     def write_some(self, run: Callable[..., Any] | None = None) -> bool:
         """Write a batch; False when it can't be written, and then it waits where it was."""
-        run = run or self._pool.run
+        run = run or self.pool.run
         trail = self.trail
         batch = [trail.queue.popleft() for _ in range(min(BATCH, len(trail.queue)))]
         waiting = [] if trail.queue else list(self._waiting)  # not those who come while it is written

@@ -18,6 +18,9 @@ def status(security: Looking) -> dict[str, Any]:
     by_severity = Counter(block.severity for block in security.blocks.all())
     return {
         "mode": security.mode,
+        "under_attack": None
+        if security.attack.since is None
+        else {"since": security.attack.since, "addresses": security.attack.addresses},
         "blocks": {
             "active": len(security.blocks),
             "soft": sum(block.soft for block in security.blocks.all()),
@@ -60,6 +63,8 @@ def warnings(security: Looking) -> list[str]:
     server = security.server
     if security.mode == "observe":
         found.append("Observing only: nothing is answered. `security.mode enforce` when the report looks right.")
+    if security.attack.since is not None:
+        found.append(f"Under attack: {security.attack.addresses} addresses or more misbehave; time limits are halved.")
     if security.trail.broken:
         found.append(f"The audit trail can't be written: {security.trail.broken}.")
     if security.trail.lost_in_all:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tidegate_security.engine import check
+from tidegate_security.engine import Engine
 
 CATEGORIES = (
     "sqli",
@@ -32,7 +32,8 @@ _FIELDS = {
     "pattern",
     "refs",
     "talk",
-    "examples",
+    "hit",
+    "miss",
     "enabled",
 }
 _MACRO = re.compile(r"<([A-Z]+)>")
@@ -42,7 +43,8 @@ _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
 
 class Rule(NamedTuple):
     """One rule. `score` are points: at the profile's threshold a text is flagged. A rule with a negative score
-    excuses its category. `talk`: it counts in full where people talk about it, too."""
+    excuses its category. `talk`: it counts in full where people talk about it, too. `hit` and `miss`: a text that it
+    finds, and one much like it that it leaves alone."""
 
     id: str
     category: str
@@ -53,6 +55,8 @@ class Rule(NamedTuple):
     talk: bool = False
     enabled: bool = True
     origin: str = "tidegate"
+    hit: str = ""
+    miss: str = ""
 
 
 def built_in() -> list[Rule]:
@@ -126,9 +130,12 @@ def _rule(row: Mapping[str, Any], macros: Mapping[str, str], origin: str) -> Rul
         raise ValueError(f"the pattern is longer than {MAX_PATTERN} characters")
     if origin not in CATEGORIES:  # ours are compiled by the tests
         try:
-            check(pattern)
+            engine = Engine([pattern])
         except ValueError as error:
             raise ValueError(f"pattern: {error}") from None
+        for key, found in (("hit", True), ("miss", False)):
+            if key in row and bool(engine.matches(str(row[key]).lower().encode())) is not found:
+                raise ValueError(f"{key}: the pattern {'does not find' if found else 'finds'} {str(row[key])[:60]!r}")
     return Rule(
         row["id"],
         row["category"],
@@ -139,6 +146,8 @@ def _rule(row: Mapping[str, Any], macros: Mapping[str, str], origin: str) -> Rul
         bool(row.get("talk", False)),
         bool(row.get("enabled", True)),
         origin if origin not in CATEGORIES else "tidegate",
+        str(row.get("hit", "")),
+        str(row.get("miss", "")),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tidegate_security.decode import readings
+from tidegate_security.decode import is_mixed, readings
 from tidegate_security.engine import Engine
 from tidegate_security.rules import Rule
 from tidegate_security.talk import talk
@@ -22,15 +22,21 @@ _PADDING = re.compile(r"(?<![\w .,\n])[\w .,\n]{256,}+")
 # 0.2 µs for 100 bytes. Bytes from 0x80 on are letters of other scripts, save the lead bytes of punctuation,
 # invisible and fullwidth characters.
 _SUSPECT_LEADS = b"\xc2\xcc\xcd\xe1\xe2\xe5\xef\xf3"
+# A table: what is plain becomes a letter, so that `data.translate(PLAIN).isalpha()` tells.
 PLAIN = bytes(
-    b
-    for b in range(256)
+    ord("a")
     if (chr(b).isalnum() and b < 128) or b in b" .,!?_\n" or (b >= 0x80 and b not in _SUSPECT_LEADS)
+    else ord("!")
+    for b in range(256)
 )
+NOTHING_PLAIN = b"!" * 256
 
 
 def has_words(text: str) -> bool:
-    """Whether a text without punctuation may still be something: words of SQL, or one long word, maybe base64."""
+    """Whether a text without punctuation may still be something: words of SQL, one long word (maybe base64), or one
+    of letters that only look alike."""
+    if not text.isascii() and is_mixed(text):
+        return True
     size = len(text)
     if size > 15 and size > 24 * (text.count(" ") + 1):
         return True
@@ -92,13 +98,14 @@ class Scanner:
         self._matches = engines[0].matches if not others else self._of_both
         self._engines = engines
         self._ours = len(ours)
-        #: Characters of which alone nothing can be made; none where others' rules look for whatever they like.
-        self.plain = b"" if others else PLAIN
+        self._excuses = frozenset(number for number, rule in enumerate(self.rules) if rule.score < 0)
+        #: The bytes of which alone nothing can be made; none where others' rules look for whatever they like.
+        self.plain = NOTHING_PLAIN if others else PLAIN
 
     def scan(self, text: str, profile: str = "free_text") -> Verdict:
         """What is in `text`. `profile`: free_text, structured or identifier; secrets are not for scanning."""
         data = text.encode("utf-8", "surrogatepass")
-        if not data.translate(None, self.plain) and not has_words(text):
+        if not text or (data.translate(self.plain).isalpha() and not has_words(text)):
             return CLEAN
         return self._look(text, profile)
 
@@ -109,8 +116,10 @@ class Scanner:
     def _look(self, text: str, profile: str) -> Verdict:
         text = shortened(text, MAX_CHARACTERS)
         found = set(self._matches(text.lower().encode("utf-8", "surrogatepass")))
+        excuses = self._excuses & found  # count where they stand as they are, and in no other reading
         for other in readings(_ends(text, MAX_READING)):
             found.update(self._matches(other[:MAX_READING].lower().encode("utf-8", "surrogatepass")))
+        found -= self._excuses - excuses
         if not found:
             return CLEAN
         rules = [rule for rule in (self.rules[number] for number in found) if rule.id not in self.off]

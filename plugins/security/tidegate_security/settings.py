@@ -99,6 +99,16 @@ SETTINGS: Schema = {
         1,
         "So many other accounts in good standing on an address turn its block into a soft one.",
     ),
+    "attack_addresses": _whole(
+        0,
+        100_000,
+        50,
+        "So many addresses that misbehave within a minute are an attack: time limits are halved. 0: never.",
+        "addresses",
+    ),
+    "attack_calm_s": _number(
+        1, 86_400, 300, "The attack is over when half as many or fewer were left for so long.", "s"
+    ),
     "max_addresses": _whole(100, 1_000_000, 40_000, "Addresses whose points are kept.", "addresses"),
     "max_blocks": _whole(10, 1_000_000, 50_000, "Blocks at once.", "blocks"),
     "blocklist": _path("A file with the blocked networks, one a line; rewritten at each change."),

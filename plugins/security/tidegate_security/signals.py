@@ -24,6 +24,7 @@ POINTS = {
     "slow line": 10.0,
     "invalid parameters": 1.0,
     "rate exceeded": 1.0,
+    "insisting": 1.0,
     "too many connections": 2.0,
     "churn": 2.0,
     "denied": 3.0,

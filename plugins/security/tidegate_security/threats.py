@@ -80,7 +80,9 @@ class Threats(Plugin):
                 kind = type(value)
                 if kind is str:
                     # The fast way out, in full: most texts end here.
-                    if not value.encode().translate(None, plain) and (len(value) < 12 or not has_words(value)):
+                    if value.encode().translate(plain).isalpha() and (
+                        (len(value) < 16 and value.isascii()) or not has_words(value)
+                    ):
                         continue
                 elif kind is int or kind is float or kind is bool or value is None:
                     continue
