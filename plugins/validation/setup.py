@@ -12,7 +12,7 @@ setup(
         "tidegate>=0.1",
         "cerberus>=1.3.7",
         "email-validator>=2.2",
-        "msgspec>=0.20",
+        "msgspec>=0.21",
         "regex>=2024.11.6",
     ],
     entry_points={"tidegate": ["validation = tidegate_validation:Validation"]},

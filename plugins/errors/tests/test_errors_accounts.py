@@ -200,9 +200,11 @@ from tidegate.faults import NetworkError
     "name": {"type": "string", "required": True},
     "pin": {"type": "string", "required": True, "meta": {"profile": "secret"}},
     "more": {"type": "dict", "schema": {"answer": {"type": "string", "meta": {"is": "password"}}}},
+    "cards": {"type": "list", "schema": {"type": "dict", "schema": {
+        "number": {"type": "integer", "meta": {"profile": "secret"}}, "owner": {"type": "string"}}}},
 })
-def login(name: str, pin: str, more: dict | None = None) -> None:
-    raise RuntimeError(f"cannot log in {name} with {pin} and {more}")
+def login(name: str, pin: str, more: dict | None = None, cards: list | None = None) -> None:
+    raise RuntimeError(f"cannot log in {name} with {pin} and {more} and {cards}")
 
 @command("fail")
 def fail(number: int = 0) -> None:
@@ -222,14 +224,16 @@ def lines(server, text: str) -> list[dict]:
 def test_secret_parameters_are_in_no_log_and_no_sample(served):
     server = served(JSON, plugins=["errors"], source=SOURCE)
     with server.raw() as client:
-        params = {"name": "ada", "pin": "hunter22", "more": {"answer": "rosebud1"}}
+        cards = [{"number": 4929_1234_5678, "owner": "ada l"}]
+        params = {"name": "ada", "pin": "hunter22", "more": {"answer": "rosebud1"}, "cards": cards}
         assert client.ask("login", params)["error"]["data"]["code"] == 1304
     sample = json.dumps(groups(server))
     log = server.wait_log("cannot log in ada")
-    for secret in ("hunter22", "rosebud1"):
+    for secret in ("hunter22", "rosebud1", "492912345678"):
         assert secret not in sample
         assert secret not in log
     assert "cannot log in ada with ***" in sample
+    assert "ada l" in sample, "the rest is shown"
 
 
 def test_identical_failures_are_logged_a_few_times_a_minute_and_the_rest_counted(served):
@@ -260,7 +264,7 @@ def test_there_is_one_line_for_one_error(served):
     assert told[0]["culprit"] == "served_commands"
 
 
-def test_the_attempt_is_in_the_log(served):
+def test_a_line_says_who_called_how_often_it_was_tried_and_how_long_it_took(served):
     source = """
 from tidegate import command
 @command("fail", idempotent=True, retry={"attempts": 3, "backoff": "none"})
@@ -268,7 +272,11 @@ def fail():
     raise ConnectionResetError("hung up")
 """
     server = served(JSON, plugins=["errors"], source=source)
-    with server.raw() as client:
-        client.ask("fail")
+    with server.raw_admin() as operator:
+        operator.ask("fail")
     (told,) = lines(server, "hung up")
     assert told["attempt"] == 3
+    assert told["user"] == "operator"
+    assert told["method"] == "fail"
+    assert told["connection"]
+    assert told["seconds"] >= 0

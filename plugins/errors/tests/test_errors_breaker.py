@@ -7,9 +7,10 @@ import socket
 import threading
 
 import pytest
-from tidegate import command
+from tidegate import Plugin, command, hookimpl
 from tidegate.faults import AccountLocked, DependencyUnavailable, InvalidValue, NetworkError
 from tidegate.registry import StartRefused
+from tidegate_errors import Errors
 
 CONFIG = "[plugins.errors.breaker]\nwindow = 10\nminimum_calls = 4\nopen_s = 10\nopen_cap_s = 100\nprobes = 2\n"
 
@@ -287,6 +288,37 @@ def test_a_block_and_a_function_have_breakers_of_their_own(inside):
         assert len(tried) == 4
         server.advance(13)
         assert client.ask("function")["result"] is None
+
+
+def test_a_guard_that_is_kept_is_entered_by_many_calls_at_once(inside, eventually):
+    """A plugin may make it once; the quick calls among slow ones must not take the slow ones' times."""
+    entered = []
+
+    class Mail(Plugin):
+        @hookimpl
+        def tidegate_serve(self, server):
+            self.smtp = server.provided("breaker")("smtp")
+            yield
+
+        @command("send")
+        def send(self, call, seconds: float) -> str:
+            with self.smtp:
+                entered.append(seconds)
+                call.server.clock.sleep(seconds)
+            return "sent"
+
+    config = "[plugins.errors.breakers.smtp]\nslow_s = 2\nslow_percent = 60\nminimum_calls = 2\n"
+    server = inside(config, plugins={"errors": Errors, "mail": Mail})
+    with server.raw() as slow, server.raw() as quick, server.admin() as admin:
+        slow.send(b'{"jsonrpc":"2.0","id":1,"method":"send","params":[5]}\n')
+        eventually(lambda: entered == [5])
+        server.advance(4)
+        quick.send(b'{"jsonrpc":"2.0","id":1,"method":"send","params":[0.5]}\n')
+        eventually(lambda: entered == [5, 0.5])
+        server.advance(2)
+        assert slow.json()["result"] == quick.json()["result"] == "sent"
+        (row,) = admin.call("breakers.list")
+        assert (row["calls"], row["slow_percent"]) == (2, 50.0)
 
 
 def test_an_administrator_forces_a_breaker_and_lets_it_go(inside):

@@ -81,8 +81,32 @@ def test_a_command_that_takes_too_long_gets_its_fallback(inside):
         assert client.json() == {"jsonrpc": "2.0", "id": 1, "result": "in time", "stale": True}
 
 
-def test_what_the_failed_command_published_is_not_told(inside):
-    @command("act", fallback=lambda: "instead")
+@pytest.mark.parametrize("fallback", [lambda: "done", "stale"], ids=["function", "stale"])
+def test_what_the_failed_command_published_is_not_told(inside, fallback):
+    runs = []
+
+    @command("act", fallback=fallback)
+    def act(call) -> str:
+        runs.append(1)
+        call.publish("maintenance.changed", actor=None, on=False, message=str(len(runs)))
+        if len(runs) > 1:
+            raise NetworkError
+        return "done"
+
+    server = inside(plugins=["errors"], commands=[act])
+    heard = server.events("maintenance.changed")
+    with server.raw() as client:
+        assert client.ask("act") == {"jsonrpc": "2.0", "id": 1, "result": "done"}
+        assert client.ask("act") == {"jsonrpc": "2.0", "id": 1, "result": "done", "stale": True}
+    assert [event.message for event in heard] == ["1"]
+
+
+def test_what_a_fallback_publishes_is_told(inside):
+    def instead(call) -> str:
+        call.publish("maintenance.changed", actor=None, on=False, message="instead")
+        return "instead"
+
+    @command("act", fallback=instead)
     def act(call) -> str:
         call.publish("maintenance.changed", actor=None, on=False, message="failed")
         raise NetworkError
@@ -91,7 +115,7 @@ def test_what_the_failed_command_published_is_not_told(inside):
     heard = server.events("maintenance.changed")
     with server.raw() as client:
         assert client.ask("act")["result"] == "instead"
-    assert heard == []
+    assert [event.message for event in heard] == ["instead"]
 
 
 def test_a_fallback_that_asks_for_what_nobody_gives_is_refused_at_start(inside):

@@ -248,7 +248,32 @@ def test_a_breaker_is_open_longer_each_time_its_probes_fail():
         lengths.append(breaker.until - time.at)
         time.at = breaker.until
         breaker.leave(breaker.enter(), NetworkError())
-    assert lengths == pytest.approx([5, 10, 20, 40, 60, 60])
+    assert lengths == pytest.approx([5, 10, 20, 40, 54, 54])
+
+
+def test_a_slow_probe_opens_it_again_and_a_quick_one_closes_it():
+    for seconds, state in ((3.0, "open"), (0.1, "closed")):
+        time = Time()
+        breaker = Breaker("x", Rules(minimum_calls=1, window=1, probes=1, slow_s=2.0), time)
+        breaker.leave(breaker.enter(), None, 3.0)
+        assert breaker.state == "open"
+        time.at = breaker.until
+        breaker.leave(breaker.enter(), None, seconds)
+        assert breaker.state == state
+
+
+def test_breakers_that_opened_together_probe_at_different_times():
+    for openings in (1, 9):
+        lengths = set()
+        for _ in range(20):
+            time = Time()
+            breaker = Breaker("x", Rules(minimum_calls=1, window=1, probes=1, open_cap_s=60), time)
+            for _ in range(openings):
+                time.at = breaker.until or time.at
+                breaker.leave(breaker.enter(), NetworkError())
+            lengths.add(breaker.until - time.at)
+        assert len(lengths) == 20
+        assert all(4 <= length <= 6 if openings == 1 else 48 <= length <= 60 for length in lengths)
 
 
 def test_probes_that_never_come_back_do_not_keep_a_breaker_half_open_for_ever():

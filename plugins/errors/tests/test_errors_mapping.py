@@ -10,8 +10,10 @@ import ssl
 import urllib.error
 
 import gevent
-from tidegate import command
-from tidegate.faults import catalogue
+import pytest
+from tidegate import Call, Fault, Plugin, command, hookimpl
+from tidegate.faults import ResourceUnavailable, catalogue
+from tidegate_errors import Errors
 
 
 def headers(**values: str) -> email.message.Message:
@@ -76,6 +78,48 @@ def test_foreign_exceptions_become_the_fault_that_says_what_to_do(inside):
     with server.raw() as client:
         codes = {kind: client.ask("fail.foreign", {"kind": kind})["error"]["data"]["code"] for kind in RAISED}
     assert codes == {kind: code for kind, (_, code) in RAISED.items()}
+
+
+class OddlyAdvised(ConnectionResetError):
+    @property
+    def retry_after(self) -> float:
+        raise RuntimeError("not known yet")
+
+
+class AdvisedForEver(ConnectionResetError):
+    retry_after = 10**400
+
+
+@pytest.mark.parametrize("error", [OddlyAdvised, AdvisedForEver])
+def test_odd_advice_of_an_exception_is_passed_over(inside, error):
+    @command("fail.oddly", idempotent=True, retry={"backoff": "none"})
+    def oddly() -> None:
+        raise error
+
+    server = inside(plugins=["errors"], commands=[oddly])
+    with server.raw() as client:
+        assert client.ask("fail.oddly")["error"]["data"]["code"] == 1302
+
+
+class CardTerminalBusy(TimeoutError):
+    """Known to the plugin that brings it, and a mere time-out to all others."""
+
+
+@pytest.mark.parametrize("ring", [None, "guard", "check", "scope"])
+def test_whatever_its_ring_a_plugin_explains_its_own_exceptions_first(inside, ring):
+    class Payments(Plugin):
+        @command("pay")
+        def pay(self) -> None:
+            raise CardTerminalBusy
+
+        @hookimpl
+        def tidegate_fault(self, call: Call) -> Fault | None:
+            return ResourceUnavailable("The terminal is busy") if isinstance(call.error, CardTerminalBusy) else None
+
+    Payments.ring = ring
+    server = inside(plugins={"errors": Errors, "payments": Payments})
+    with server.raw() as client:
+        assert client.ask("pay")["error"]["message"] == "The terminal is busy"
 
 
 def test_a_mapped_error_tells_the_client_nothing_of_its_text(inside):

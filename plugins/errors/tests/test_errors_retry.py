@@ -243,6 +243,96 @@ def test_a_deadline_that_passed_is_not_repeated(inside):
     assert runs == [1]
 
 
+def test_a_deadline_that_fell_into_a_shielded_part_lets_it_end_and_no_more(inside, eventually):
+    """Such as a commit that takes long and then fails: nobody would stop the next attempts."""
+    runs = []
+
+    @command("book", idempotent=True, timeout=1, retry=NOW)
+    def book(call) -> None:
+        runs.append(1)
+        with call.shield():
+            call.server.clock.sleep(10)
+            raise SerializationConflict
+
+    server = inside(plugins=["errors"], commands=[book])
+    with server.raw() as client:
+        client.send(b'{"jsonrpc":"2.0","id":1,"method":"book"}\n')
+        eventually(lambda: runs)
+        server.advance(11)
+        assert client.json()["error"]["data"]["code"] == 1207
+    assert runs == [1]
+
+
+def test_a_client_that_is_gone_is_not_tried_again_for(inside, eventually):
+    run, starts = timed("flaky", retry={"attempts": 3, "backoff": "fixed", "base_s": 2})
+    server = inside(plugins=["errors"], commands=[run])
+    client = server.raw()
+    client.send(b'{"jsonrpc":"2.0","id":1,"method":"flaky"}\n')
+    eventually(lambda: len(starts) == 1)
+    (connection,) = server.server.connections.values()
+    client.reset()
+    eventually(lambda: connection.gone)
+    server.advance(10)
+    assert len(starts) == 1
+    with server.admin() as admin:
+        assert admin.call("errors.stats")["recoveries"]["retry"] == {"attempted": 1, "succeeded": 0, "failed": 1}
+
+
+def test_a_wait_that_is_cancelled_is_a_retry_that_failed(inside, eventually):
+    runs = []
+
+    @command("outer")
+    def outer(retrying) -> None:
+        for attempt in retrying(attempts=2, backoff="fixed", base_s=3):
+            with attempt:
+                runs.append(1)
+                raise NetworkError
+
+    server = inside(plugins=["errors"], commands=[outer])
+    with server.raw() as client, server.admin() as admin:
+        client.send(b'{"jsonrpc":"2.0","id":1,"method":"outer"}\n')
+        eventually(lambda: runs)
+        (connection,) = [one for one in server.server.connections.values() if one.kind == "tcp"]
+        server.run(lambda: connection.end(cancel=True))
+        assert client.json()["error"]["data"]["code"] == 1311
+        assert admin.call("errors.stats")["recoveries"]["retry"] == {"attempted": 1, "succeeded": 0, "failed": 1}
+
+
+def test_an_attempt_that_fails_for_another_reason_is_a_retry_that_failed(inside):
+    errors = [NetworkError, InvalidValue]
+
+    @command("flaky", idempotent=True, retry=NOW)
+    def flaky() -> None:
+        raise errors.pop(0)
+
+    server = inside(plugins=["errors"], commands=[flaky])
+    with server.raw() as client, server.admin() as admin:
+        assert client.ask("flaky")["error"]["data"]["code"] == 1108
+        assert admin.call("errors.stats")["recoveries"]["retry"] == {"attempted": 1, "succeeded": 0, "failed": 1}
+
+
+def test_each_attempt_gets_the_parameters_as_they_came(inside):
+    def instead(members, settings) -> list:
+        return [members, settings]
+
+    @command("room.fill", idempotent=True, retry=NOW, fallback=instead)
+    def fill(members, settings: dict, fail: int) -> list:
+        members.append("the owner")
+        settings["tags"].pop()
+        seen.append(1)
+        if len(seen) <= fail:
+            raise SerializationConflict
+        return [members, settings]
+
+    server = inside(plugins=["errors"], commands=[fill])
+    with server.raw() as client:
+        for fail, expected in ((2, [["jo", "the owner"], {"tags": ["a"]}]), (3, [["jo"], {"tags": ["a", "b"]}])):
+            seen = []
+            reply = client.ask("room.fill", {"members": ["jo"], "settings": {"tags": ["a", "b"]}, "fail": fail})
+            assert reply["result"] == expected
+            assert len(seen) == 3
+
+
 def test_a_block_is_not_repeated_after_the_calls_deadline(inside):
     runs = []
 

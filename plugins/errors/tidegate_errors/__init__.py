@@ -21,7 +21,7 @@ from tidegate_errors.limit import DEFAULT_PRIORITY, PRIORITIES, AdaptiveLimit
 from tidegate_errors.mapping import fault_for
 from tidegate_errors.rates import Rates
 from tidegate_errors.report import Reporter, Sampler
-from tidegate_errors.retry import Executor, policy_for, policy_of
+from tidegate_errors.retry import Executor, changeable, policy_for, policy_of
 from tidegate_errors.settings import SETTINGS, bounds_of, rules_of
 from tidegate_errors.shedding import Bulkhead, Shed, compartment, limited
 from tidegate_errors.tally import Proceed, Tally, counted, retried
@@ -119,7 +119,7 @@ class Errors(Administration):
             subscription.close()
             server.report = before
 
-    @hookimpl
+    @hookimpl(trylast=True)
     def tidegate_fault(self, call: Call) -> Fault | None:
         error = call.error
         return fault_for(error, self.server.clock.wall()) if error is not None else None
@@ -173,7 +173,7 @@ class Errors(Administration):
             proceed = counted(tally, proceed)
         else:
             self.repeated[name] = tally
-            proceed = retried(tally, proceed, partial(self.executor.again, policy, proceed))
+            proceed = retried(tally, proceed, partial(self.executor.again, policy, proceed), changeable(command))
         if notes.get("fallback") is not None:
             proceed = falling_back(command, proceed, self.stale, self._fallen_back)
         return proceed

@@ -126,7 +126,7 @@ class Administration(Plugin):
     @command(
         "breakers.force",
         requires="admin",
-        http="POST /breakers/force",
+        http="PUT /breakers/{name}/state",
         params={
             "name": NAME,
             "state": {
@@ -144,7 +144,12 @@ class Administration(Plugin):
             raise InvalidValue("Expected open, closed or auto", field="params.state")
         return self._act(name, state)
 
-    @command("breakers.reset", requires="admin", http="POST /breakers/reset", params={"name": NAME, "reason": REASON})
+    @command(
+        "breakers.reset",
+        requires="admin",
+        http="POST /breakers/{name}/reset",
+        params={"name": NAME, "reason": REASON},
+    )
     def reset_breaker(self, name: str, reason: str = "") -> dict[str, Any]:
         """Close a breaker and forget what it has counted; in all processes."""
         return self._act(name, "auto")

@@ -17,22 +17,22 @@ def retry_after_of(error: BaseException, wall: float) -> float | None:
     since 1970, for dates. Never raises.
     """
     seen: BaseException | None = error
-    for _ in range(4):
-        if seen is None:
-            return None
-        for text in (getattr(seen, "retry_after", None), _header(seen), _header(getattr(seen, "response", None))):
-            if (seconds := _seconds(text, wall)) is not None:
-                return seconds
-        seen = seen.__cause__
+    try:
+        for _ in range(4):
+            if seen is None:
+                return None
+            for text in (getattr(seen, "retry_after", None), _header(seen), _header(getattr(seen, "response", None))):
+                if (seconds := _seconds(text, wall)) is not None:
+                    return seconds
+            seen = seen.__cause__
+    except Exception:
+        return None  # somebody's own idea of attributes and headers
     return None
 
 
 def _header(holder: Any) -> Any:
     get: Any = getattr(getattr(holder, "headers", None), "get", None)
-    try:
-        return None if get is None else get("Retry-After") or get("retry-after")
-    except Exception:
-        return None  # somebody's own idea of headers
+    return None if get is None else get("Retry-After") or get("retry-after")
 
 
 def _seconds(value: Any, wall: float) -> float | None:

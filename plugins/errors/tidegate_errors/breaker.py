@@ -223,10 +223,9 @@ class Breaker:
 
     def _open(self, now: float) -> None:
         self._openings += 1
-        seconds = self.rules.open_s * 2.0 ** min(self._openings - 1, 30)
-        # ±20 %, so that servers that lost the same dependency together don't all come back together.
-        seconds = min(seconds * (0.8 + 0.4 * self._random()), self.rules.open_cap_s)
-        self.until = now + seconds
+        seconds, chance = self.rules.open_s * 2.0 ** min(self._openings - 1, 30), self._random()
+        # ±20 %, at the cap as well, so that servers that lost the same dependency don't all come back together.
+        self.until = now + min(seconds * (0.8 + 0.4 * chance), self.rules.open_cap_s * (0.8 + 0.2 * chance))
         self._become(OPEN)
 
     def _probing(self, now: float) -> bool:

@@ -165,22 +165,22 @@ def breaking(breaker: Breaker, proceed: Proceed, server: Server, limit_s: float)
 class Guard:
     """`with breaker("smtp"): …`, or `@breaker("smtp")` before a function. Raises CircuitOpen.
 
-    `call`: the one in which this happens, if any, and its command's time limit.
+    May be kept, and entered by many greenlets. `call`: the one in which this happens, if any, and its command's time
+    limit.
     """
 
-    __slots__ = ("_breaker", "_call", "_entered", "_limit_s", "_start", "server")
+    __slots__ = ("_breaker", "_call", "_inside", "_limit_s", "server")
 
     def __init__(self, server: Server, breaker: Breaker, call: Call | None = None, limit_s: float = inf) -> None:
         self.server = server
         self._call = call
         self._limit_s = limit_s
         self._breaker = breaker
-        self._entered: Pass = None
-        self._start = 0.0
+        self._inside: list[tuple[Any, Pass, float]] = []  # who, how it got in, and when
 
     def __enter__(self) -> Guard:
-        self._entered = self._breaker.enter()
-        self._start = self.server.clock.now()
+        entered = self._breaker.enter()
+        self._inside.append((gevent.getcurrent(), entered, self.server.clock.now()))
         return self
 
     def __exit__(
@@ -188,10 +188,13 @@ class Guard:
     ) -> None:
         call, now = self._call, self.server.clock.now()
         fault: Fault | None = None
+        me = gevent.getcurrent()
+        place = max(place for place, (who, _, _) in enumerate(self._inside) if who is me)
+        _, entered, start = self._inside.pop(place)
         telling = error is None or judged(error, call, now - call.now if call is not None else 0.0, self._limit_s)
         if error is not None and telling:
             fault = self.server.fault_of(error, call)
-        self._breaker.leave(self._entered, fault, now - self._start, judged=telling)
+        self._breaker.leave(entered, fault, now - start, judged=telling)
 
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
         @wraps(function)

@@ -38,7 +38,7 @@ class Budget:
         if self.tokens < 1 - 1e-9:  # ten times a tenth is a little less than one
             self.refused += 1
             return False
-        self.tokens -= 1
+        self.tokens = max(self.tokens - 1, 0.0)
         return True
 
     def adopt(self, percent: float, burst: float) -> None:

@@ -87,7 +87,7 @@ def answer_of(command: Command) -> tuple[Answer | None, float]:
     note = command.notes["fallback"]
     if note == "stale":
         return None, inf
-    if isinstance(note, Mapping) and set(note) == {"stale_s"} and isinstance(note["stale_s"], (int, float)):
+    if isinstance(note, Mapping) and set(note) == {"stale_s"} and type(note["stale_s"]) in (int, float):
         return None, float(note["stale_s"])
     if not callable(note):
         raise ValueError(f"fallback: expected a function, 'stale' or {{'stale_s': 300}}, got {note!r}")
@@ -123,9 +123,9 @@ def falling_back(
         fault = fault_of(error, call)
         if not ours(fault):  # a cancelled call is none of ours either
             raise error
+        call.effects = call.encoded = call.result = None  # what failed is not told; what answers instead may tell
         found = NOTHING
         if answer is not None:
-            call.effects = call.encoded = call.result = None
             try:
                 found = answer(call, fault)
             except BaseException:
@@ -136,7 +136,7 @@ def falling_back(
         told(call, error, fault, found is not NOTHING)
         if found is NOTHING:
             raise error
-        call.effects = call.encoded = call.result = call.error = None
+        call.error = None
         call.extra = {**(call.extra or {}), "stale": True}
         return found
 

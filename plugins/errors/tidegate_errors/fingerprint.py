@@ -56,30 +56,33 @@ class Fingerprints:
 def secrets_of(call: Call) -> list[str]:
     """The values that must not be shown: parameters that the schema calls secret, and the call's token."""
     found = [call.auth] if call.auth else []
-    schema = call.command.notes.get("params") or {}
-    found += _secret(call.params, schema)
+    found += _secret("", call.params, {"schema": call.command.notes.get("params")})
     return sorted({text for text in found if len(text) >= _SHORTEST}, key=len, reverse=True)
 
 
-def _secret(values: Mapping[str, Any], schema: Mapping[str, Any], depth: int = 4) -> Iterator[str]:
-    for name, value in values.items():
-        rules = schema.get(name)
-        rules = rules if isinstance(rules, Mapping) else {}
-        meta = rules.get("meta") or {}
-        if (
-            meta.get("profile") == "secret"
-            or meta.get("is") == "password"
-            or any(word in name for word in ("password", "secret", "token"))
-        ):
-            yield from _texts(value)
-        elif isinstance(value, Mapping) and depth:
-            inner = rules.get("schema")
-            yield from _secret(value, inner if isinstance(inner, Mapping) else {}, depth - 1)
+def _secret(name: str, value: Any, rules: Any, depth: int = 8) -> Iterator[str]:
+    rules = rules if isinstance(rules, Mapping) else {}
+    meta = rules.get("meta") or {}
+    if (
+        meta.get("profile") == "secret"
+        or meta.get("is") == "password"
+        or any(word in name for word in ("password", "secret", "token"))
+    ):
+        yield from _texts(value)
+    elif isinstance(value, Mapping) and depth:
+        fields, others = rules.get("schema"), rules.get("valuesrules")
+        fields = fields if isinstance(fields, Mapping) else {}  # not one by its name in a registry
+        for key, item in value.items():
+            yield from _secret(str(key), item, fields.get(key, others), depth - 1)
+    elif isinstance(value, list) and depth:
+        items, every = rules.get("items") or (), rules.get("schema")
+        for place, item in enumerate(value):
+            yield from _secret(name, item, items[place] if place < len(items) else every, depth - 1)
 
 
-def _texts(value: Any, depth: int = 4) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
+def _texts(value: Any, depth: int = 8) -> Iterator[str]:
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        yield str(value)
     elif isinstance(value, Mapping) and depth:
         for inner in value.values():
             yield from _texts(inner, depth - 1)

@@ -30,6 +30,8 @@ ROLLED_BACK = frozenset({1203, 1207, 1209})
 SOON = frozenset({1306, 1502})
 BACKOFFS = ("none", "fixed", "linear", "exponential", "jitter")
 MAX_ATTEMPTS = 20
+CONTAINERS = (dict, list)
+_SCALARS = ("string", "integer", "float", "number", "boolean", "str", "int", "bool", str, int, float, bool)
 _KEYS = {"attempts", "backoff", "base_s", "cap_s", "within_s", "on"}
 
 
@@ -120,6 +122,28 @@ def policy_for(command: Command) -> Policy | None:
     return policy if policy.attempts > 1 else None
 
 
+def changeable(command: Command) -> tuple[str, ...]:
+    """The parameters that may hold lists or objects, by their schemas or annotations."""
+    schema, annotations = command.notes.get("params") or {}, getattr(command.function, "__annotations__", {})
+
+    def scalar(name: str) -> bool:
+        kinds = schema[name].get("type", ()) if isinstance(schema.get(name), Mapping) else ()
+        if not kinds:
+            return annotations.get(name) in _SCALARS
+        return all(kind in _SCALARS for kind in ([kinds] if isinstance(kinds, str) else kinds))
+
+    return tuple(name for name in command.arguments if not scalar(name))
+
+
+def copied(value: Any) -> Any:
+    """A JSON value in which nothing can be changed that is in the other."""
+    if type(value) is dict:
+        return {key: copied(item) if type(item) in CONTAINERS else item for key, item in value.items()}
+    if type(value) is list:
+        return [copied(item) if type(item) in CONTAINERS else item for item in value]
+    return value
+
+
 class Executor:
     """Carries policies out: asks the budget, waits on the server's clock, tells what was given up."""
 
@@ -136,10 +160,20 @@ class Executor:
 
         `name` is what `retry.exhausted` calls it.
         """
+        wait = self._wait_for(policy, name, error, attempt, deadline, call)
+        self.failed += wait is None and attempt > 1
+        return wait
+
+    def _wait_for(
+        self, policy: Policy, name: str, error: BaseException, attempt: int, deadline: float, call: Call | None
+    ) -> float | None:
         if not isinstance(error, (Exception, gevent.Timeout)) or cut_short(error, call):
             return None
         fault = self.server.fault_of(error, call)
         if not policy.takes(fault):
+            return None
+        # A deadline that fell into a shielded part is taken away: what was begun is finished, and no more than that.
+        if call is not None and (call.deadline == inf or call.connection.gone):
             return None
         clock = self.server.clock
         wait = max(policy.wait(attempt), retry_after_of(error, clock.wall()) or fault.retry_after or 0.0)
@@ -148,25 +182,43 @@ class Executor:
             if self.budget.withdraw():
                 self.attempted += 1
                 return wait
-        self.failed += attempt > 1
         self.server.publish("retry.exhausted", method=name, attempts=attempt, code=fault.code)
         return None
 
     def sleep(self, seconds: float) -> None:
-        """Switches, unless there is nothing to wait for."""
+        """Switches, unless there is nothing to wait for. A retry that is not waited for to its end has failed."""
         if seconds > 0:
-            self.server.clock.sleep(seconds)
+            try:
+                self.server.clock.sleep(seconds)
+            except BaseException:
+                self.failed += 1
+                raise
 
-    def again(self, policy: Policy, proceed: Callable[[Call], Any], call: Call, error: BaseException) -> Any:
-        """The result of a call whose first attempt ended with `error`; or raises what the last one ended with."""
+    def again(
+        self,
+        policy: Policy,
+        proceed: Callable[[Call], Any],
+        call: Call,
+        error: BaseException,
+        params: dict[str, Any],
+    ) -> Any:
+        """The result of a call whose first attempt ended with `error`; or raises what the last one ended with.
+
+        `params`: as they came; an attempt may change the lists and objects in its own.
+        """
         deadline = min(call.deadline, call.now + policy.within_s)
         attempt = 1
         while True:
+            call.params = params  # for a fallback, too
             wait = self.wait_for(policy, call.command.name, error, attempt, deadline, call)
             if wait is None:
                 raise error
             self.sleep(wait)
+            if call.connection.gone:
+                self.failed += 1
+                raise error
             call.effects = call.encoded = call.result = call.error = None
+            call.params = copied(params)
             attempt += 1
             call.stash[ATTEMPTS] = attempt
             try:

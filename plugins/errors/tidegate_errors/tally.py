@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tidegate import Call
+
+from tidegate_errors.retry import CONTAINERS, copied
 
 Proceed = Callable[[Call], Any]
 
@@ -33,15 +35,25 @@ def counted(tally: Tally, proceed: Proceed) -> Proceed:
     return count
 
 
-def retried(tally: Tally, proceed: Proceed, again: Callable[[Call, BaseException], Any]) -> Proceed:
-    """The same, and `again(call, error)` where it fails, which gives a result or raises."""
+def retried(
+    tally: Tally, proceed: Proceed, again: Callable[[Call, BaseException, Any], Any], changeable: Sequence[str]
+) -> Proceed:
+    """The same, and `again(call, error, params)` where it fails, which gives a result or raises.
+
+    `params` are those that came: where one of `changeable` is a list or an object, what is tried has a copy.
+    """
 
     def attempt(call: Call) -> Any:
+        params = call.params
+        for name in changeable:
+            if type(params.get(name)) in CONTAINERS:
+                call.params = copied(params)
+                break
         try:
             result = proceed(call)
         except BaseException as error:
             tally.failed += 1
-            result = again(call, error)
+            result = again(call, error, params)
             tally.failed -= 1
         tally.succeeded += 1
         return result

@@ -13,6 +13,7 @@ from tidegate_validation import wording
 from tidegate_validation.compiler import NotCompiled, compiled_check
 from tidegate_validation.limits import Addresses, Limits, Refusals, Users
 from tidegate_validation.names import named_types
+from tidegate_validation.patterns import TakesTooLong
 from tidegate_validation.schema import MOST, Schema, annotated, strict_with
 from tidegate_validation.settings import SETTINGS
 from tidegate_validation.skeletons import key_of
@@ -21,7 +22,8 @@ from tidegate_validation.text import Problem
 if TYPE_CHECKING:
     from tidegate import Server
 
-_MANY = 100  # values; Cerberus takes 10 to 40 µs for each, and the loop has a millisecond
+_MANY = 30  # values; Cerberus takes 10 to 40 µs for each, and the loop has a millisecond
+_VALUE = 200  # characters that take as long as a value
 _FINGERPRINTED = 1024  # characters
 
 
@@ -68,7 +70,8 @@ class Validation(Plugin):
         slow = self._slow(schema, proceed)
         try:
             check = compiled_check(schema, proceed, slow)
-            check.explain = "schema compiled"  # type: ignore[attr-defined]
+            watched = "" if schema.bounded else "; it has a regex that may take long, which is watched"
+            check.explain = f"schema compiled{watched}"  # type: ignore[attr-defined]
         except NotCompiled as reason:
             check = slow
             check.explain = f"schema not compiled, Cerberus looks at every call: {reason}"  # type: ignore[attr-defined]
@@ -109,7 +112,7 @@ class Validation(Plugin):
         """What the compiled check does not accept: the text is cleaned, then Cerberus has the word."""
 
         def slow(call: Call) -> Any:
-            if _more_than(call.params, _MANY):
+            if not schema.bounded or _takes_long(call.params):
                 # May switch: the pool's thread has a validator of its own.
                 document, found = self.server.pool("validation", 2, 64).run(self._looked_at, schema, call.params)
             else:
@@ -129,6 +132,10 @@ class Validation(Plugin):
             return params, wording.of_problems(problems)
         try:
             document, found = schema.validate(params)
+        except TakesTooLong as late:
+            return params, [
+                FieldError(wording.field_of(late.path), "InvalidFormat", "It takes too long to read this text")
+            ]
         except Exception as error:
             if not _of_cerberus(error):
                 raise
@@ -157,19 +164,19 @@ def _fingerprinted(call: Call) -> str:
     return f"{call.command.name} {text[:_FINGERPRINTED]}"
 
 
-def _more_than(value: Any, most: int) -> bool:
-    """Whether a JSON value holds more than `most` values."""
-    left, rest = most, [value]
-    while rest:
+def _takes_long(value: Any) -> bool:
+    """Whether looking at a JSON value is a thread's work."""
+    left, rest = _MANY, [value]
+    while rest and left >= 0:
         value = rest.pop()
-        if type(value) is dict:
-            value = list(value.values())
-        if type(value) is list:
+        kind = type(value)
+        if kind is str:
+            left -= len(value) // _VALUE
+        elif kind is list or kind is dict:
             left -= len(value)
-            if left < 0:
-                return True
-            rest += value
-    return False
+            if left >= 0:
+                rest += value if kind is list else (*value, *value.values())
+    return left < 0
 
 
 def _of_cerberus(error: BaseException) -> bool:

@@ -34,12 +34,18 @@ class NamedType:
     """A type of text. As a rule set it is `rules`, with itself as `coerce` and `check_with`."""
 
     def __init__(
-        self, name: str, read: Callable[[str], str], fast: Callable[[str], Any], meta: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        read: Callable[[str], str],
+        fast: Callable[[str], Any],
+        meta: Mapping[str, Any] | None = None,
+        longest: int | None = None,
     ) -> None:
         self.name = name
-        self.read = read
         self.fast = fast
         self.meta = dict(meta or {})
+        self.longest = longest  # characters, whatever a schema says: 64 KiB of a name take 0.2 s to look at
+        self._read = read
         self.takes_all = fast is _always  # then only `meta` says something
         # Names come again and again, and those beyond ASCII take 5 µs; at most 4,096 of 256 characters are remembered.
         self._known = lru_cache(4096)(self._exact) if name in ("username", "room_name") else None
@@ -47,6 +53,12 @@ class NamedType:
     @property
     def rules(self) -> dict[str, Any]:
         return {"type": "string", "coerce": self.canonical, "check_with": self.check, "meta": dict(self.meta)}
+
+    def read(self, text: str) -> str:
+        """Its canonical form. Raises Refused."""
+        if self.longest is not None and len(text) > self.longest:
+            raise Refused(f"at most {self.longest} characters are allowed", "InvalidLength")
+        return self._read(text)
 
     def exact(self, text: str) -> bool:
         """Whether a text is right and canonical."""
@@ -122,7 +134,7 @@ def _username(protected: Iterable[str]) -> NamedType:
         return text
 
     lengths = {"min_visible": 2, "max_visible": 32, "max_bytes": 128}
-    return NamedType("username", read, fast, {"profile": "identifier", "nfc": True, **lengths})
+    return NamedType("username", read, fast, {"profile": "identifier", "nfc": True, **lengths}, 512)
 
 
 def _room_name() -> NamedType:
@@ -134,7 +146,7 @@ def _room_name() -> NamedType:
 
     lengths = {"min_visible": 1, "max_visible": 64, "max_bytes": 256}
     fast = re.compile(r"[!-~]+(?: [!-~]+)*").fullmatch
-    return NamedType("room_name", read, fast, {"profile": "identifier", "nfc": True, **lengths})
+    return NamedType("room_name", read, fast, {"profile": "identifier", "nfc": True, **lengths}, 512)
 
 
 # --- things of computers ------------------------------------------------------------------------------
@@ -264,7 +276,7 @@ def named_types(protected: Iterable[str]) -> dict[str, NamedType]:
         _username(tuple(protected)),
         _room_name(),
         NamedType("uuid", _uuid, _UUID.fullmatch, {"profile": "identifier"}),
-        NamedType("email", _email, _quick_email, {"profile": "identifier", "max_bytes": 254}),
+        NamedType("email", _email, _quick_email, {"profile": "identifier", "max_bytes": 254}, 512),
         NamedType("timestamp", _timestamp, _TIMESTAMP.fullmatch, {"profile": "identifier", "max_bytes": 40}),
         NamedType("text", _as_it_is, _always, {"nfc": True}),
         NamedType(
@@ -272,6 +284,6 @@ def named_types(protected: Iterable[str]) -> dict[str, NamedType]:
         ),
         NamedType("json", _json, _never, {"profile": "structured"}),
         NamedType("ip", _ip, _IPV4.fullmatch, {"profile": "identifier", "max_bytes": 45}),
-        NamedType("url", _url, _quick_url, {"profile": "identifier", "max_bytes": 2048}),
+        NamedType("url", _url, _quick_url, {"profile": "identifier", "max_bytes": 2048}, 8192),
     ]
     return {named.name: named for named in types}

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tidegate_validation.names import NamedType
+from tidegate_validation.patterns import Pattern
 from tidegate_validation.source import SCALARS, NotCompiled, Scope, Source, as_list, dotted, ordinary
 from tidegate_validation.text import Fits, Policy
 
@@ -28,7 +29,10 @@ class Rules(Source):
             if rule not in compiled_rules:
                 raise NotCompiled(f"{dotted(path)}.{rule}")
         for rule in ("allow_unknown", "require_all", "purge_unknown"):
-            if rule in rules and (not isinstance(rules[rule], bool) or not (self.predicate or "schema" in rules)):
+            told = rule == "allow_unknown" and not self.purges  # without a schema it says what is so anyway
+            if rule in rules and (
+                not isinstance(rules[rule], bool) or not (self.predicate or "schema" in rules or told)
+            ):
                 raise NotCompiled(f"{dotted(path)}.{rule}")
         if self.predicate and any(rule in rules for rule in ("dependencies", "excludes", "readonly")):
             raise NotCompiled(f"{dotted(path)}: dependencies, excludes or readonly in a form")
@@ -129,6 +133,11 @@ class Rules(Source):
         if allowed is not None and not rules.get("empty") and all(ordinary(value, plain) for value in allowed):
             return
         self.fail_if(f"not ({var}.isascii() and {var}.isprintable() or {self.plain(policy)}({var}))")
+
+    def _regex(self, var: str, pattern: Pattern, path: tuple[Any, ...]) -> None:
+        if not pattern.bounded and (self.predicate or not {"schema", "keysrules", "valuesrules"}.isdisjoint(path)):
+            raise NotCompiled(f"{dotted(path)}.regex: one that may take long, for many values or in a form")
+        self.fail_if(f"not {self.name(pattern.quick)}({var})")
 
     def _bounds(self, kind: type, var: str, rules: Mapping[str, Any], path: tuple[Any, ...]) -> None:
         for rule, sign in (("min", "<"), ("max", ">")):

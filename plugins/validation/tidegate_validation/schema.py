@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 from cerberus import SchemaError, TypeDefinition, Validator, errors
 from cerberus.schema import UnvalidatedSchema
 
+from tidegate_validation.patterns import Patience, Pattern, TakesTooLong, pattern_of
 from tidegate_validation.text import PROFILES, Fits, Policy, Tree
 
 MOST = 50  # errors of one document, and of one list or dict in it
@@ -73,7 +73,15 @@ class Strict(Validator):  # type: ignore[misc]
 
     def _validate_regex(self, pattern: str, field: Any, value: Any) -> None:
         """{'type': 'string'}"""
-        if isinstance(value, str) and re.fullmatch(pattern, value) is None:
+        if not isinstance(value, str):
+            return
+        known = pattern if isinstance(pattern, Pattern) else pattern_of(pattern)
+        try:
+            fits = known.fits(value, self._config.get("patience") or Patience())
+        except TakesTooLong as error:  # no mere error: in a `noneof` that would let the text pass
+            error.path = (*self.document_path, field)
+            raise
+        if not fits:
             self._error(field, errors.REGEX_MISMATCH)
 
 
@@ -144,6 +152,11 @@ def expanded(
         given["check_with"] = [fits, *_listed(given.get("check_with", ()))]
     if meta:
         given["meta"] = meta
+    if isinstance(given.get("regex"), str):
+        try:
+            given["regex"] = Pattern(given["regex"], given.get("maxlength"))
+        except ValueError as error:
+            raise SchemaMistake(f"{path}: regex: {error}") from None
     for rule, value in list(given.items()):
         if rule in ("keysrules", "valuesrules", "allow_unknown") and isinstance(value, Mapping):
             given[rule] = expanded(value, named, f"{path}.{rule}")
@@ -266,6 +279,7 @@ class Schema:
             raise SchemaMistake("; ".join(_mistakes(error.args[0] if error.args else error, "params"))) from None
         self.fields: Rules = self._definition.schema
         self.normalizes = _normalizes(self.fields)
+        self.bounded = _bounded(self.fields)  # else a thread looks at what the patterns can't decide at once
         self.tree = policies(self.fields, Policy())
         self._spare: list[Strict] = []
 
@@ -275,6 +289,7 @@ class Schema:
         checker = (
             self._spare.pop() if self._spare else self.validator(self._definition, error_handler=errors.ToyErrorHandler)
         )
+        checker._config["patience"] = Patience()  # those that look at its parts share it
         checker.validate(document, normalize=self.normalizes)
         result, found = checker.document, list(checker._errors)
         checker.document = None
@@ -288,6 +303,16 @@ def _normalizes(rules: Any) -> bool:
     if isinstance(rules, Mapping):
         return any(key in _NORMALIZING or _normalizes(value) for key, value in rules.items() if key != "meta")
     return isinstance(rules, list) and any(map(_normalizes, rules))
+
+
+def _bounded(rules: Any) -> bool:
+    """Whether all patterns are quick whatever the text."""
+    if isinstance(rules, Mapping):
+        in_a_registry = any(isinstance(rules.get(rule), str) for rule in ("schema", "keysrules", "valuesrules"))
+        return not in_a_registry and all(map(_bounded, rules.values()))
+    if isinstance(rules, list):
+        return all(map(_bounded, rules))
+    return not isinstance(rules, Pattern) or rules.bounded
 
 
 def _mistakes(found: Any, path: str) -> list[str]:

@@ -57,6 +57,7 @@ class Source:
         self.predicates: list[str] = []  # functions for the forms of an *of rule
         self.predicate = False  # inside one: no text is looked at, and False means that Cerberus refuses
         self.changes = False
+        self.purges = "purge_unknown" in repr(schema.fields)
         self.plains: dict[Policy, str] = {}
 
     def function(self, head: str, body: list[str], name: str, env: Mapping[str, Any] | None = None) -> Any:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import regex
@@ -36,6 +37,7 @@ _DIACRITICS = "\\u0300-\\u036f\\u1ab0-\\u1aff\\u1dc0-\\u1dff\\u20d0-\\u20f0\\ufe
 _MAX_DIACRITICS = 8  # on one letter; Vietnamese, Hebrew and phonetic writing need up to 4
 # Letters that join: beyond Latin, Greek, Cyrillic and Armenian, and before the compatibility forms; emoji.
 _JOINING = "\\u0590-\\u1fff\\u2190-\\u2bff\\u2e80-\\ud7ff\\uf900-\\ufdcf\\ufe0f\\ufe70-\\ufefc\\U00010000-\\U0003ffff"
+_LONG = 4096  # characters; looking at the odd ones in more takes over a millisecond, which is a thread's work
 _EASTERN = "\\u0e00-\\u0eff\\u1000-\\u109f\\u1780-\\u17ff\\u19e0-\\u19ff\\ua9e0-\\ua9ff\\uaa60-\\uaa7f"
 
 _IN_PLACE = [
@@ -65,6 +67,10 @@ class Profile:
     def plain(self, text: str) -> bool:
         """Whether all of it is allowed."""
         return self._unusual(text) is None or self.first_bad(text) is None
+
+    def quick(self, text: str) -> bool:
+        """The same within a millisecond; it may say no to a long text that has unusual characters in place."""
+        return self._unusual(text) is None or (len(text) <= _LONG and self.first_bad(text) is None)
 
     def first_bad(self, text: str) -> int | None:
         """Where the first character is that is not allowed."""
@@ -102,8 +108,8 @@ class Policy(NamedTuple):
         return self._replace(**given) if given else self
 
     def plain(self) -> Callable[[str], bool]:
-        """A function that is true for text which is accepted as it is."""
-        plain = PROFILES[self.profile].plain
+        """A function that is true for text which is accepted as it is; see `Profile.quick`."""
+        plain = PROFILES[self.profile].quick
         if not self.nfc:
             return plain
         return lambda text: plain(text) and unicodedata.is_normalized("NFC", text)
@@ -194,11 +200,11 @@ def name_of(character: str) -> str:
 _CLUSTER = regex.compile(r"\X")
 
 
-def visible(text: str) -> int:
-    """How many characters a reader sees: extended grapheme clusters (UAX #29)."""
+def visible(text: str, most: int | None = None) -> int:
+    """How many characters a reader sees: extended grapheme clusters (UAX #29). Counts to `most` and no further."""
     if text.isascii() and "\r" not in text:
-        return len(text)
-    return sum(1 for _ in _CLUSTER.finditer(text))
+        return len(text) if most is None else min(len(text), most)
+    return sum(1 for _ in islice(_CLUSTER.finditer(text), most))
 
 
 class Fits:
@@ -221,13 +227,15 @@ class Fits:
             if seen > self.max_visible:
                 return f"at most {self.max_visible} characters are allowed, these are {seen}"
         if self.min_visible:
-            seen = visible(text)
+            seen = visible(text, self.min_visible)
             if seen < self.min_visible:
                 return f"at least {self.min_visible} characters are expected, these are {seen}"
         return None
 
     def quick(self, text: str) -> bool:
-        return self.problem(text) is None
+        """Whether nothing is wrong; it may say no to a text that takes long to count."""
+        counts = self.max_visible is not None and len(text) > self.max_visible
+        return not (counts and len(text) > _LONG) and self.problem(text) is None
 
     def source(self, var: str) -> str:
         """A Python expression that is true for the ordinary text of the right length."""

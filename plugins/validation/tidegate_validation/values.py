@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,9 +57,9 @@ class Values(Rules):
             if not named.takes_all:
                 # What is not canonical yet is Cerberus'. The fast way says yes to printable ASCII only.
                 fast, exact = self.name(named.fast), self.name(named.exact)
-                self.fail_if(
-                    f"type({var}) is not str or not ({fast}({var}) or {exact}({var}) and {self.plain(policy)}({var}))"
-                )
+                long = f"len({var}) > {named.longest} or " if named.longest is not None else ""
+                right = f"{fast}({var}) or {exact}({var}) and {self.plain(policy)}({var})"
+                self.fail_if(f"type({var}) is not str or {long}not ({right})")
         for step in steps:
             if isinstance(step, str):
                 raise NotCompiled(f"{dotted(path)}.coerce: by name")
@@ -131,7 +130,7 @@ class Values(Rules):
         self._bounds(kind, var, rules, path)
         with self._spared_if_empty(var, rules, sized):
             if "regex" in rules and kind is str:
-                self.fail_if(f"{self.name(re.compile(rules['regex']).fullmatch)}({var}) is None")
+                self._regex(var, rules["regex"], path)
             if "items" in rules:
                 self._items(kind, var, rules["items"], tree, scope, path)
             self._checks(kind, var, field, rules, path)
