@@ -13,9 +13,12 @@ setup(
         "sqlalchemy>=2.0.30",
         "alembic>=1.14",
         "gevent>=26.9",
-        "msgspec>=0.20",
+        "msgspec>=0.21",
         "click>=8.2",
     ],
-    extras_require={"postgres": ["psycopg[binary]>=3.2"]},
-    entry_points={"tidegate": ["transactions = tidegate_transactions:Transactions"]},
+    extras_require={"postgres": ["psycopg[binary]>=3.2.2"]},
+    entry_points={
+        "tidegate": ["transactions = tidegate_transactions:Transactions"],
+        "tidegate.cli": ["db = tidegate_transactions.cli:db"],
+    },
 )

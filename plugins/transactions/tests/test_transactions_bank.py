@@ -177,7 +177,7 @@ def settle(server, ledger: Ledger) -> dict:
 def test_the_bank_under_load_and_mischief(request, shop, kind, slow):
     settings = ""
     if kind == "postgresql":
-        settings = f'url = "{request.getfixturevalue("postgres").url}"\nupgrade = "always"\n'
+        settings = f'url = "{request.getfixturevalue("database")}"\nupgrade = "always"\n'
     server = shop(settings)
     open_bank(server)
     ledger = Ledger()
@@ -228,8 +228,8 @@ def test_kill_9_loses_nothing_that_was_acknowledged(shop, slow, eventually):
     )
 
 
-def test_restarts_of_postgresql_under_load_lose_nothing(shop, postgres, slow):
-    server = shop(f'url = "{postgres.url}"\nupgrade = "always"\npool_size = 10\n')
+def test_restarts_of_postgresql_under_load_lose_nothing(shop, postgres, database, slow):
+    server = shop(f'url = "{database}"\nupgrade = "always"\npool_size = 10\n')
     open_bank(server)
     ledger = Ledger()
     rounds = 20 if slow else 2

@@ -27,7 +27,7 @@ def any_shop(request, shop):
     """The same on both databases."""
     if request.param == "sqlite":
         return shop("")
-    url = request.getfixturevalue("postgres").url
+    url = request.getfixturevalue("database")
     return shop(f'url = "{url}"\nupgrade = "always"\n')
 
 
@@ -128,6 +128,49 @@ def test_a_db_kept_for_longer_than_its_transaction_is_refused(any_shop):
     assert names(any_shop) == []
 
 
+@pytest.mark.parametrize("sql", ["COMMIT", "PRAGMA query_only=OFF", "PRAGMA busy_timeout=60000"])
+def test_a_reading_command_cannot_change_its_connection_for_the_next(shop, sql):
+    server = shop()
+    raw = server.raw()
+    assert raw.ask("item.read_raw", {"sql": sql})["error"]["data"]["code"] == 1304
+    assert raw.ask("item.read_raw", {"sql": "INSERT INTO item (name) VALUES ('x')"})["error"]["data"]["code"] == 1304
+    assert names(server) == []
+
+
+def test_a_stored_value_that_cannot_be_read_is_1208_and_is_not_told(any_shop):
+    raw = any_shop.raw()
+    assert raw.ask("item.raw", {"sql": "INSERT INTO paper (kind, content) VALUES ('scroll', '{}')"})["result"] == 1
+    reply = raw.ask("paper.kinds")
+    assert reply["error"]["data"]["code"] == 1208
+    assert "scroll" not in json.dumps(reply)
+
+
+@pytest.mark.parametrize("shelf", [2**63, 2**70])
+def test_a_number_that_the_database_cannot_hold_is_1212(any_shop, shelf):
+    assert code_of(any_shop, "label.put", {"shelf": shelf, "text": "a"}) == 1212
+
+
+def test_a_text_that_postgresql_cannot_hold_is_1212(shop, database):
+    server = shop(f'url = "{database}"\nupgrade = "always"\n')
+    assert code_of(server, "label.put", {"shelf": 1, "text": "a" * 41}) == 1212
+    assert code_of(server, "label.put", {"shelf": 1, "text": "nul\0"}) == 1212
+    assert code_of(server, "label.put", {"shelf": 1, "text": "a"}) is None
+
+
+@pytest.mark.parametrize("stored", ["'{'", "CAST(x'ff' AS TEXT)"])
+def test_json_and_text_that_are_none_are_1208(shop, stored):
+    raw = shop().raw()
+    assert raw.ask("item.raw", {"sql": f"INSERT INTO paper (content) VALUES ({stored})"})["result"] == 1
+    assert raw.ask("paper.contents")["error"]["data"]["code"] == 1208
+
+
+def test_who_listens_to_sqlalchemy_hears_the_statements_of_transactions(any_shop):
+    raw = any_shop.raw()
+    raw.ask("item.heard")
+    assert raw.ask("item.add", {"name": "pen"})["result"]
+    assert any("INSERT INTO item" in statement for statement in raw.ask("item.heard")["result"])
+
+
 @pytest.mark.parametrize(
     "sql",
     [
@@ -136,6 +179,7 @@ def test_a_db_kept_for_longer_than_its_transaction_is_refused(any_shop):
         "BEGIN",
         "PRAGMA foreign_keys=OFF",
         "PRAGMA defer_foreign_keys=ON",
+        "PRAGMA busy_timeout=60000",
         "ATTACH ':memory:' AS other",
     ],
 )
@@ -145,6 +189,21 @@ def test_a_command_cannot_end_the_batch_that_it_shares(shop, sql):
     with server.client() as client:
         client.call("item.add", name="pen")
     assert names(server) == ["pen"]
+
+
+def test_nothing_is_written_after_an_error_that_ended_the_transaction(shop):
+    server = shop()
+    twice = {"sql": "INSERT OR ROLLBACK INTO item VALUES (1, 'pen')", "name": "ink"}
+    assert code_of(server, "item.go_on", twice) is None
+    assert code_of(server, "item.go_on", {**twice, "name": "nib"}) == 1203
+    assert names(server) == ["pen", "ink"]
+
+
+def test_nothing_is_written_after_a_commit_by_hand_on_postgresql(shop, database):
+    server = shop(f'url = "{database}"\nupgrade = "always"\n')
+    assert code_of(server, "item.go_on", {"sql": "COMMIT", "name": "pen"}) == 1203
+    assert code_of(server, "item.go_on", {"sql": "SELECT 1", "name": "ink"}) is None
+    assert names(server) == ["ink"]
 
 
 def test_a_violated_constraint_is_told_by_its_name_and_never_by_values(any_shop):

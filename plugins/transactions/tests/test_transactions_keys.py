@@ -14,7 +14,7 @@ ANON = "an-anonymous-key-of-22-characters"
 def any_shop(request, shop):
     def start(settings="", **options):
         if request.param == "postgresql":
-            url = request.getfixturevalue("postgres").url
+            url = request.getfixturevalue("database")
             settings = f'url = "{url}"\nupgrade = "always"\n' + settings
         return shop(settings, **options)
 
@@ -108,6 +108,29 @@ def test_commands_that_keep_no_keys_refuse_them(served, shop):
     assert code_of(server.raw().ask("item.names", idempotency_key=ANON)) == 1603
     assert code_of(server.raw().ask("item.parts", {"first": "a", "second": "b"}, idempotency_key=ANON)) == 1603
     assert code_of(server.raw().ask("system.ping", idempotency_key=ANON)) == 1603
+
+
+PAY = """
+from tidegate import command
+
+NUMBER = {"type": "string", "meta": {"profile": "secret"}}
+CARD = {"type": "dict", "schema": {"number": NUMBER, "name": {"type": "string"}}}
+
+@command("pay", transaction=True, params={"card": CARD})
+def pay(db, card: dict):
+    return card["number"]
+"""
+
+
+def test_secrets_inside_a_parameter_are_no_part_of_what_is_kept(served):
+    server = served(plugins=["transactions"], source=PAY)
+
+    def ask(number, name):
+        return server.raw().ask("pay", {"card": {"number": number, "name": name}}, idempotency_key=ANON)
+
+    assert ask("1", "Ann")["result"] == "1"
+    assert ask("2", "Ann")["result"] == "1", "the same request: no hash of the number was stored"
+    assert code_of(ask("1", "Bob")) == 1214
 
 
 def test_a_key_expires(any_shop):

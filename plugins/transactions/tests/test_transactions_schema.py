@@ -58,7 +58,7 @@ class Project:
         self.config = folder / "tidegate.toml"
         self.config.write_text(
             f'[server]\ndata = "{folder}/data"\ncommands = ["pots"]\n[[listen]]\naddress = "127.0.0.1:0"\n'
-            f'[plugins.transactions]\ntables = ["pots:tables"]\nurl = "{url}"\n'
+            f'[plugins.transactions]\ntables = ["pots:tables"]\nconnect_timeout_s = 60\nurl = "{url}"\n'
         )
 
     def at_first(self) -> None:
@@ -101,7 +101,7 @@ def end(process: subprocess.Popen[str]) -> None:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def project(request, tmp_path):
-    return Project(tmp_path, "" if request.param == "sqlite" else request.getfixturevalue("postgres").url)
+    return Project(tmp_path, "" if request.param == "sqlite" else request.getfixturevalue("database"))
 
 
 def test_upgrade_current_and_check_on_the_way_from_one_version_to_the_next(project):
@@ -156,8 +156,8 @@ def test_serve_upgrades_an_sqlite_database_and_refuses_one_when_told_so(tmp_path
     end(project.serve())
 
 
-def test_serve_refuses_a_postgresql_database_that_is_behind(tmp_path, postgres):
-    project = Project(tmp_path, postgres.url)
+def test_serve_refuses_a_postgresql_database_that_is_behind(tmp_path, database):
+    project = Project(tmp_path, database)
     code, out = project.run("serve")
     assert code == 1
     assert "tidegate db upgrade" in out
@@ -227,9 +227,9 @@ def test_a_backup_made_while_the_server_writes_is_whole(tmp_path, shop):
     assert "--force" in again.stderr
 
 
-def test_a_backup_of_postgresql_is_an_archive(tmp_path, postgres, need):
+def test_a_backup_of_postgresql_is_an_archive(tmp_path, database, need):
     need("pg_dump")
-    project = Project(tmp_path, postgres.url)
+    project = Project(tmp_path, database)
     project.run("db", "upgrade")
     code, out = project.run("db", "backup", str(tmp_path / "copy.dump"))
     assert code == 0, out

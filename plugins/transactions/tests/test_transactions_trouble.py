@@ -147,7 +147,7 @@ def test_a_damaged_file_is_1204_and_a_restored_one_works_without_a_restart(shop)
     assert 1204 in codes
     assert code_of(server, "system.ping") is None
     file.write_bytes(good)
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while code_of(server, "item.names") is not None or code_of(server, "item.add", {"name": "after"}) is not None:
         assert time.monotonic() < end, "it does not recover"
     assert names(server)[-1] == "after"
@@ -165,9 +165,9 @@ def test_a_start_with_a_file_that_is_no_database_is_refused_with_its_reason(shop
 
 
 @pytest.fixture
-def postgres_shop(shop, postgres):
+def postgres_shop(shop, database):
     def start(settings=""):
-        return shop(f'url = "{postgres.url}"\nupgrade = "always"\n{settings}')
+        return shop(f'url = "{database}"\nupgrade = "always"\n{settings}')
 
     return start
 
@@ -205,14 +205,14 @@ def test_a_restart_under_the_pool_is_not_seen_by_clients(postgres_shop, postgres
     assert names(server) == ["0", "1", "2", "after"]
 
 
-def test_a_query_past_its_deadline_is_ended_in_postgresql_too(postgres_shop, postgres, eventually):
+def test_a_query_past_its_deadline_is_ended_in_postgresql_too(postgres_shop, database, eventually):
     import psycopg
 
     server = postgres_shop()
     assert code_of(server, "item.raw", {"sql": "SELECT pg_sleep(60)"}, timeout=0.3) in (1210, 1303)
 
     def running():
-        with psycopg.connect(postgres.url) as db:
+        with psycopg.connect(database) as db:
             return db.execute(
                 "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' "
                 "AND state = 'active' AND pid <> pg_backend_pid()"
@@ -222,16 +222,44 @@ def test_a_query_past_its_deadline_is_ended_in_postgresql_too(postgres_shop, pos
     assert code_of(server, "item.add", {"name": "pen"}) is None
 
 
-def test_other_clients_are_served_while_a_query_waits(postgres_shop):
+def test_a_connection_to_a_server_that_takes_no_writes_any_more_is_replaced(postgres_shop, database):
+    """As after a failover: sessions that are open stay on a server that is read-only now, new ones reach another."""
+    import psycopg
+
+    server = postgres_shop("pool_size = 2\n")
+
+    def alter(setting):
+        with psycopg.connect(database, autocommit=True) as db:
+            db.execute("SET default_transaction_read_only = off")
+            db.execute(f"ALTER DATABASE {db.info.dbname} {setting}")
+            db.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'tidegate%%' "
+                "AND datname = current_database() AND %s",
+                [setting.startswith("SET")],
+            )
+
+    assert code_of(server, "item.add", {"name": "before"}) is None
+    alter("SET default_transaction_read_only = on")
+    assert code_of(server, "item.add", {"name": "lost"}) == 1213
+    assert names(server) == ["before"]
+    alter("RESET default_transaction_read_only")
+    codes = [code_of(server, "item.add", {"name": "after"}) for _ in range(4)]
+    assert codes[2:] == [None, None]
+    assert set(codes[:2]) <= {None, 1213}
+
+
+def test_other_clients_are_served_while_a_query_waits(postgres_shop, eventually):
     server = postgres_shop()
-    waiting = threading.Thread(target=code_of, args=(server, "item.raw", {"sql": "SELECT pg_sleep(2)"}))
-    start = time.monotonic()
+    waiting = threading.Thread(target=code_of, args=(server, "item.raw", {"sql": "SELECT pg_sleep(60)"}))
     waiting.start()
-    with server.client() as client:
+    with server.client() as client, server.admin() as admin:
+        (row,) = eventually(lambda: [r for r in admin.call("transactions.active") if r["method"] == "item.raw"])
         for _ in range(20):
             client.call("system.ping")
-    assert time.monotonic() - start < 2
-    waiting.join()
+        assert waiting.is_alive()
+        admin.call("transactions.cancel", id=row["id"])
+    waiting.join(30)
+    assert not waiting.is_alive()
 
 
 def test_serialization_failures_and_deadlocks_are_tried_again(postgres_shop):
@@ -288,12 +316,12 @@ FOR EACH ROW EXECUTE FUNCTION dawdle()
 
 @pytest.mark.parametrize("key", [None, "an-anonymous-key-of-22-characters"])
 def test_a_postgresql_lost_during_the_commit_is_said_to_be_unknown_or_safe_to_repeat(
-    postgres_shop, postgres, eventually, key
+    postgres_shop, postgres, database, eventually, key
 ):
     import psycopg
 
     server = postgres_shop()
-    with psycopg.connect(postgres.url, autocommit=True) as db:
+    with psycopg.connect(database, autocommit=True) as db:
         db.execute(SLOW_COMMIT)
     replies = []
     members = {"idempotency_key": key} if key else {}
@@ -302,7 +330,7 @@ def test_a_postgresql_lost_during_the_commit_is_said_to_be_unknown_or_safe_to_re
         replies.append(server.raw().ask("item.add", {"name": "pen"}, **members))
 
     def committing():
-        with psycopg.connect(postgres.url) as db:
+        with psycopg.connect(database) as db:
             return db.execute(
                 "SELECT count(*) FROM pg_stat_activity WHERE query = 'COMMIT' AND state = 'active'"
             ).fetchone()[0]
@@ -323,11 +351,11 @@ def test_a_postgresql_lost_during_the_commit_is_said_to_be_unknown_or_safe_to_re
         assert names(server) == ["pen"]
 
 
-def test_a_deadline_during_the_commit_does_not_hide_that_it_was_committed(postgres_shop, postgres):
+def test_a_deadline_during_the_commit_does_not_hide_that_it_was_committed(postgres_shop, database):
     import psycopg
 
     server = postgres_shop()
-    with psycopg.connect(postgres.url, autocommit=True) as db:
+    with psycopg.connect(database, autocommit=True) as db:
         db.execute(SLOW_COMMIT)
     assert code_of(server, "item.add", {"name": "pen"}, timeout=1.8) is None
     assert names(server) == ["pen"]

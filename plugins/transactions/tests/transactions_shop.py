@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import gevent
 from sqlalchemy import (
+    JSON,
     CheckConstraint,
     Column,
+    Enum,
     ForeignKey,
     Integer,
     String,
     Table,
     UniqueConstraint,
     delete,
+    event,
     func,
     insert,
     select,
     text,
     update,
 )
+from sqlalchemy.engine import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tidegate import command
 from tidegate.faults import ResourceConflict
@@ -56,6 +60,13 @@ label = Table(
     Column("shelf", Integer, nullable=False),
     Column("text", String(40), nullable=False),
     UniqueConstraint("shelf", "text", name="one_label_a_shelf"),
+)
+paper = Table(
+    "paper",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", Enum("letter", "note", native_enum=False, create_constraint=False)),
+    Column("content", JSON),
 )
 
 
@@ -154,6 +165,16 @@ def take_back(db, name: str):
     return name
 
 
+@command("item.go_on", transaction={"core": True})
+def go_on(db, sql: str, name: str):
+    """Catches whatever a statement raises, and goes on."""
+    try:
+        db.execute(text(sql))
+    except Exception:
+        pass
+    db.execute(insert(Item.__table__), {"name": name})
+
+
 @command("item.raw", transaction={"core": True})
 def raw(db, sql: str):
     return db.execute(text(sql)).rowcount
@@ -192,6 +213,32 @@ def put_kindly(db, transaction, shelf: int, text: str):
             db.execute(insert(label), {"shelf": shelf, "text": text})
     except UniqueConstraintViolation as error:
         raise ResourceConflict("There is such a label") from error
+
+
+@command("paper.kinds", transaction={"read": True, "core": True})
+def kinds(db):
+    return list(db.execute(select(paper.c.kind)).scalars())
+
+
+@command("paper.contents", transaction={"read": True, "core": True})
+def contents(db):
+    return list(db.execute(select(paper.c.content)).scalars())
+
+
+_heard = []
+
+
+@command("item.heard", transaction={"read": True, "core": True})
+def heard(db):
+    """The statements that a listener of SQLAlchemy's has heard of since this was first asked."""
+
+    def hear(connection, cursor, statement, parameters, context, executemany):
+        _heard.append(statement)
+
+    if not _heard:
+        event.listen(Engine, "before_cursor_execute", hear)
+        _heard.append("")
+    return _heard
 
 
 @command("bank.open", transaction={"core": True})

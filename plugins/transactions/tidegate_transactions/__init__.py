@@ -25,8 +25,6 @@ from tidegate_transactions.settings import SETTINGS
 from tidegate_transactions.transaction import Transaction
 
 if TYPE_CHECKING:
-    import click
-
     from tidegate_transactions.stores import Store
 
 SWEEPS_TO_KEYS = 60  # outbox sweeps to one sweep of expired keys
@@ -227,7 +225,7 @@ class Transactions(Plugin):
             return
         self.server.publish(
             "transaction.finished",
-            id=transaction.id,
+            transaction=transaction.id,
             method=transaction.method,
             user=transaction.user,
             state=transaction.state,
@@ -236,15 +234,16 @@ class Transactions(Plugin):
             rows=transaction.rows,
         )
 
-    def look_at(self, fault: Fault) -> None:
-        """Tell once when the database is not there, or not well."""
+    def look_at(self, fault: Fault) -> bool:
+        """Whether a fault says that the database is not there, or not well; that is told once."""
         if fault.code not in explain.LOST:
-            return
+            return False
         self.store.doubt()
         if self.lost is None:
             self.lost = fault.type
             self.log.error("the database is not well: %s %s", fault, fault.log or "")
             self.server.publish("database.lost", error=fault.type)
+        return True
 
     def look_again(self, transaction: Transaction) -> None:
         """A transaction was committed while the database was not well: it is well again, unless this one wrote nothing
@@ -270,20 +269,20 @@ class Transactions(Plugin):
 
     # --- for administrators ----------------------------------------------------------------------
 
-    @command("transactions.active", requires="admin", scope="read")
+    @command("transactions.active", requires="admin", scope="read", http="GET /transactions")
     def active(self, limit: int = 100) -> list[dict[str, Any]]:
         """List the open transactions, the oldest first, at most `limit` (1 to 1,000)."""
         _check_limit(limit)
         now = self.server.clock.now()
         return [transaction.row(now) for transaction in list(self.scope.open.values())[:limit]]
 
-    @command("transactions.slow", requires="admin", scope="read")
+    @command("transactions.slow", requires="admin", scope="read", http="GET /transactions/slow")
     def slow(self, limit: int = 20) -> list[dict[str, Any]]:
         """List the slowest transactions since the server started, the slowest first, at most `limit` (1 to 1,000)."""
         _check_limit(limit)
         return self.book.slowest(limit)
 
-    @command("transactions.totals", requires="admin", scope="read")
+    @command("transactions.totals", requires="admin", scope="read", http="GET /transactions/totals")
     def totals(self) -> dict[str, Any]:
         """Count what became of all transactions, by command too."""
         return {
@@ -294,7 +293,7 @@ class Transactions(Plugin):
             **self.store.totals(),
         }
 
-    @command("transactions.cancel", requires="admin")
+    @command("transactions.cancel", requires="admin", http="DELETE /transactions/{id}")
     def cancel(self, id: str, reason: str = "") -> bool:
         """Roll an open transaction back by its id; its client gets 1311. What is being committed goes on."""
         for transaction in self.scope.open.values():
@@ -304,14 +303,6 @@ class Transactions(Plugin):
                 self.scope.stop(transaction, CallCancelled("An administrator ended the call"))
                 return True
         raise ResourceNotFound(f"No transaction {id[:64]!r} is open", field="params.id")
-
-    # --- the command line ------------------------------------------------------------------------
-
-    @hookimpl
-    def tidegate_cli(self, group: click.Group) -> None:
-        from tidegate_transactions.cli import db
-
-        group.add_command(db)
 
 
 def _check_limit(limit: int) -> None:

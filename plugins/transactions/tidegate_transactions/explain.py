@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import MetaData, UniqueConstraint
-from sqlalchemy.exc import DBAPIError, InvalidRequestError, TimeoutError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError, TimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 from tidegate import Fault
 from tidegate.faults import (
@@ -20,6 +20,7 @@ from tidegate.faults import (
     DatabaseConnectionFailed,
     DataIntegrityError,
     DeadlockDetected,
+    DeserializationError,
     ForeignKeyViolation,
     InternalError,
     QueryFailed,
@@ -72,6 +73,8 @@ _POSTGRES: dict[str, type[Fault]] = {
     "57P05": DatabaseConnectionFailed,
     "3D000": DatabaseConnectionFailed,
     "53300": DatabaseConnectionFailed,  # too many connections
+    # a value that its column does not take: too long, too large, no date, no text
+    **dict.fromkeys(("22001", "22003", "22007", "22008", "22021", "22P02", "22P05"), CheckViolation),
     # classes
     "23": CheckViolation,
     "08": DatabaseConnectionFailed,
@@ -84,6 +87,10 @@ _POSTGRES["XX000"] = QueryFailed
 RETRIED = frozenset({SerializationConflict.code, DeadlockDetected.code, 1203})
 #: What says that the database is not there, or not well.
 LOST = frozenset({DatabaseConnectionFailed.code, StorageFull.code, DataIntegrityError.code})
+#: Where SQLAlchemy gives statements to the driver; where it makes Python's values of a row's (an Enum of another
+#: version, JSON that is none), by its names in 2.1 and in 2.0, compiled or not.
+_STATEMENTS = ("sqlalchemy.engine.default",)
+_ROWS = ("sqlalchemy.engine._result_cy", "sqlalchemy.engine.result", "sqlalchemy.cyextension.resultproxy")
 _COLUMNS = re.compile(r"(UNIQUE|CHECK|NOT NULL) constraint failed: (.+)")
 _INDEX = re.compile(r"index '(.+)'")
 
@@ -97,6 +104,9 @@ def fault_of(error: BaseException | None, *, read: bool = False, metadata: Itera
         return SerializationConflict(log=f"{type(error).__name__}: {error}")
     if isinstance(error, TimeoutError):
         return TransactionLimitReached(retry_after=1.0, log=str(error))
+    if isinstance(error, StatementError) and isinstance(error.orig, Fault):
+        return error.orig  # the transaction refused the statement
+    unread = _passed(error, _ROWS)
     if isinstance(error, DBAPIError):
         statement = error.statement
         invalid = error.connection_invalidated
@@ -104,15 +114,26 @@ def fault_of(error: BaseException | None, *, read: bool = False, metadata: Itera
     else:
         statement, invalid = None, False
     if isinstance(error, sqlite3.Error):
+        if unread and getattr(error, "sqlite_errorcode", None) is None:
+            return DeserializationError(log=_log(type(error).__name__, "no text", statement))
         return _sqlite(error, statement, read, metadata)
     if hasattr(error, "sqlstate") and hasattr(error, "diag"):  # psycopg, which need not be installed
-        return _postgres(error, statement, read, invalid)
+        return _postgres(error, statement, read, invalid, unread)
+    if unread and isinstance(error, Exception) and not isinstance(error, SQLAlchemyError):
+        return DeserializationError(log=f"{type(error).__name__} while a row was read")
+    if isinstance(error, OverflowError) and _passed(error, _STATEMENTS):
+        return CheckViolation(log="a number is too large for the database")
     return None
 
 
-def is_ours(error: BaseException) -> bool:
-    """Whether an error is SQLAlchemy's way to say that a transaction was used wrongly."""
-    return isinstance(error, InvalidRequestError)
+def _passed(error: BaseException | None, modules: tuple[str, ...]) -> bool:
+    """Whether it was raised below one of these modules."""
+    trace = error.__traceback__ if error is not None else None
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__", "").startswith(modules):
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def _sqlite(error: sqlite3.Error, statement: str | None, read: bool, metadata: Iterable[MetaData]) -> Fault:
@@ -150,8 +171,10 @@ def _sqlite_name(message: str, metadata: Iterable[MetaData]) -> str | None:
     return named
 
 
-def _postgres(error: Any, statement: str | None, read: bool, invalid: bool) -> Fault:
+def _postgres(error: Any, statement: str | None, read: bool, invalid: bool, unread: bool) -> Fault:
     state: str = error.sqlstate or ""
+    if not state and type(error).__name__ == "DataError":  # the driver's own: it could not convert a value
+        return (DeserializationError if unread else CheckViolation)(log=_log("DataError", "no SQLSTATE", statement))
     kind = _POSTGRES.get(state) or _POSTGRES.get(state[:2])
     if kind is None:
         lost = invalid or (

@@ -10,7 +10,13 @@ import msgspec
 from sqlalchemy import and_, delete, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgres
 from tidegate import Call, Command
-from tidegate.faults import IdempotencyConflict, ProtocolError, SerializationConflict, UnsupportedOperation
+from tidegate.faults import (
+    DeserializationError,
+    IdempotencyConflict,
+    ProtocolError,
+    SerializationConflict,
+    UnsupportedOperation,
+)
 
 from tidegate_transactions.tables import keys as table
 from tidegate_transactions.transaction import Transaction
@@ -95,9 +101,12 @@ class Keys:
 
     def replay(self, call: Call, stored: bytes) -> Any:
         """The first reply again, byte for byte."""
-        self.plugin.book.replayed += 1
-        call.result = _decode(stored)
+        try:
+            call.result = _decode(stored)
+        except msgspec.DecodeError as error:
+            raise DeserializationError(log="the reply that is kept with an idempotency key") from error
         call.encoded = bytes(stored)
+        self.plugin.book.replayed += 1
         return call.result
 
     def sweep(self) -> int:
@@ -136,8 +145,7 @@ class Keys:
     @staticmethod
     def _request(call: Call) -> bytes:
         """What makes two requests the same: the parameters, but secret ones, of which no hash is stored either."""
-        schema = call.command.notes.get("params") or {}
-        params = {name: value for name, value in call.params.items() if not _is_secret(schema.get(name))}
+        params = _unsecret(call.params, {"schema": call.command.notes.get("params")})
         return blake2b(_encode(params), digest_size=16).digest()
 
 
@@ -148,6 +156,19 @@ def _user(call: Call) -> str:
 def _is_secret(rules: Any) -> bool:
     meta = rules.get("meta") if isinstance(rules, Mapping) else None
     return isinstance(meta, Mapping) and (meta.get("profile") == "secret" or meta.get("is") == "password")
+
+
+def _unsecret(value: Any, rules: Any) -> Any:
+    """A value without what its schema calls secret, at any depth."""
+    if _is_secret(rules):
+        return None
+    inner = rules.get("schema") if isinstance(rules, Mapping) else None
+    if isinstance(value, dict):
+        fields = inner if isinstance(inner, Mapping) else {}
+        return {name: _unsecret(item, fields.get(name)) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_unsecret(item, inner) for item in value]
+    return value
 
 
 def _has_secret(schema: Any) -> bool:

@@ -18,15 +18,20 @@ STEPS = 5000
 #: How long another process that holds the file locked is waited for: the pauses between two tries.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.05
 
+#: Texts of our own: the driver keeps prepared statements by their text, and asks the guard only once for each.
+READ, WRITE = "BEGIN -- tidegate", "BEGIN IMMEDIATE -- tidegate"
+COMMIT, ROLLBACK = "COMMIT -- tidegate", "ROLLBACK -- tidegate"
+EMPTY = "PRAGMA wal_checkpoint(TRUNCATE) -- tidegate"
+
 _execute, _executemany = sqlite3.Cursor.execute, sqlite3.Cursor.executemany
 _fetchone, _fetchmany, _fetchall = sqlite3.Cursor.fetchone, sqlite3.Cursor.fetchmany, sqlite3.Cursor.fetchall
 
-#: What a command may not do on a connection that it shares with all other writers.
+#: What a command may not set on a connection that others use too, at the same time or after it.
 _SHARED_PRAGMAS = frozenset(
     {
         *("defer_foreign_keys", "foreign_keys", "ignore_check_constraints", "journal_mode", "locking_mode"),
         *("query_only", "synchronous", "writable_schema", "wal_checkpoint", "page_size", "auto_vacuum"),
-        *("schema_version", "user_version_", "read_uncommitted", "recursive_triggers", "case_sensitive_like"),
+        *("schema_version", "read_uncommitted", "recursive_triggers", "case_sensitive_like", "busy_timeout"),
     }
 )
 
@@ -40,8 +45,16 @@ class Link(sqlite3.Connection):
     own = False  # the statement is ours
 
     def guard(self) -> None:
-        """Let no command end the batch that it shares, or change the connection under others."""
+        """Let no command end a transaction that is ours to end, or change the connection under others."""
         self.set_authorizer(self._authorize)
+
+    def say(self, sql: str) -> None:
+        """One of the statements above, which the guard lets pass."""
+        self.own = True
+        try:
+            self.execute(sql)
+        finally:
+            self.own = False
 
     def _authorize(self, action: int, first: str | None, second: str | None, *_: Any) -> int:
         if self.own:
@@ -203,6 +216,8 @@ def open_link(
             link.execute("PRAGMA query_only=ON")
             link.be_patient()
         link.execute("PRAGMA busy_timeout=0")  # from now on: who waits in C holds the loop up
+        if mode != "rwc":
+            link.guard()
     except BaseException:
         link.close()
         raise

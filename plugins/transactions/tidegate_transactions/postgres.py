@@ -164,6 +164,10 @@ class Postgres:
         raw = transaction.raw
         if raw is None:
             return
+        if transaction.unfit:
+            # After a failover this is the server that takes no writes any more, and a new connection finds the other.
+            self._give_back(transaction, ConnectionError())
+            return
         try:
             raw.rollback()
         except Exception as error:

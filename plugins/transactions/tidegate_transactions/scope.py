@@ -160,6 +160,8 @@ class Scope:
             if call.effects is not None:
                 transaction.mark = len(call.effects)
             transaction.alone = call.stash.get(ALONE, False)
+        else:
+            transaction.own_id = plugin.server.new_id()
         self.open[greenlet] = transaction
         if self._alarm is None:
             self._watch(transaction)
@@ -230,7 +232,7 @@ class Scope:
         fault = explain.fault_of(error, read=transaction.read, metadata=self.plugin.metadata())
         if fault is None:
             return error
-        self.plugin.look_at(fault)
+        transaction.unfit |= self.plugin.look_at(fault)
         fault.__cause__ = error
         return fault.with_traceback(error.__traceback__)
 

@@ -13,7 +13,8 @@ from sqlalchemy import ForeignKeyConstraint, MetaData, create_engine
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
 
-from tidegate_transactions.links import Link, PatientCursor, ThreadCursor, open_link, primary, run_in
+from tidegate_transactions.journal import Journal
+from tidegate_transactions.links import READ, ROLLBACK, Link, PatientCursor, ThreadCursor, open_link, primary, run_in
 from tidegate_transactions.transaction import Transaction
 from tidegate_transactions.writer import Writer
 
@@ -47,7 +48,7 @@ class SQLite:
             "sqlite://", creator=self._open_reader, poolclass=NullPool, hide_parameters=True
         )
         self._readers: list[Link] = []
-        self._reading = 0
+        self.journal = Journal(path)
         self._threads: ThreadPool
         self._writer: Writer  # once it is started
 
@@ -56,7 +57,7 @@ class SQLite:
     def start(self) -> None:
         self._threads = ThreadPool(READ_THREADS)
         run_in(self._threads, self._create)
-        self._writer = Writer(self._open_writer, self.failed, self.batch)
+        self._writer = Writer(self._open_writer, self.failed, self.batch, self.journal)
         # SQLAlchemy looks at the server's version once.
         with self.engine.connect():
             pass
@@ -83,6 +84,7 @@ class SQLite:
         return open_link(str(self.path), self._threads, mode="ro", lock_wait_s=self.lock_wait_s)
 
     def stop(self) -> None:
+        self.journal.release()
         for link in self._readers:
             link.close()
         self._readers.clear()
@@ -96,20 +98,23 @@ class SQLite:
         if transaction.read:
             self._begin_read(transaction)
             return
-        if transaction.long:
-            # Interrupting a write rolls back all of its batch, so it has one of its own.
-            transaction.alone = True
-            transaction.kind = ThreadCursor
+        # Interrupting a write rolls back all of its batch, so a long one has one of its own.
+        transaction.alone |= transaction.long
+        transaction.kind = ThreadCursor if transaction.long else sqlite3.Cursor
         self._writer.enter(transaction)
 
     def _begin_read(self, transaction: Transaction) -> None:
-        link = self._readers.pop() if self._readers else run_in(self._threads, self._open_reader)
+        self.journal.enter()
         try:
-            link.execute("BEGIN")
+            link = self._readers.pop() if self._readers else run_in(self._threads, self._open_reader)
+            try:
+                link.say(READ)
+            except BaseException:
+                self._discard(link)
+                raise
         except BaseException:
-            self._discard(link)
+            self.journal.leave()
             raise
-        self._reading += 1
         transaction.raw = link
         transaction.kind = ThreadCursor if transaction.long else PatientCursor
 
@@ -142,11 +147,11 @@ class SQLite:
 
     def _end_read(self, transaction: Transaction, fit: bool) -> None:
         link, transaction.raw = transaction.raw, None
-        self._reading -= 1
         try:
-            link.execute("ROLLBACK")
+            link.say(ROLLBACK)
         except sqlite3.Error:
             fit = False
+        self.journal.leave()
         # After an error what this connection remembers of the file may be wrong; opening another is cheap.
         if fit and len(self._readers) < IDLE_READERS:
             self._readers.append(link)
@@ -164,7 +169,7 @@ class SQLite:
             return {}
         return {
             "writers_waiting": writer.waiting,
-            "reads_active": self._reading,
+            "reads_active": self.journal.reading,
             "batch_members": round(writer.members / writer.batches, 2) if writer.batches else 0.0,
         }
 

@@ -26,14 +26,22 @@ from gevent.hub import get_hub
 from gevent.threadpool import ThreadPool
 from tidegate.faults import TransactionFailed
 
-from tidegate_transactions.links import FIRST_PAUSE_S, LONGEST_PAUSE_S, Link, primary, run_in
+from tidegate_transactions.journal import Journal
+from tidegate_transactions.links import (
+    COMMIT,
+    FIRST_PAUSE_S,
+    LONGEST_PAUSE_S,
+    ROLLBACK,
+    WRITE,
+    Link,
+    primary,
+    run_in,
+)
 from tidegate_transactions.transaction import Transaction
 
 SLICE_S = 0.0005  # of telling what was committed, before sockets get their turn
 WOKEN = 16  # callers, each of whom may go on at once with work of its own, before sockets get their turn
 
-# Texts of our own: the driver keeps prepared statements by their text, and asks the guard only once for each.
-_BEGIN, _COMMIT, _ROLLBACK = "BEGIN IMMEDIATE -- tidegate", "COMMIT -- tidegate", "ROLLBACK -- tidegate"
 _SAVEPOINT, _RELEASE, _UNDO = "SAVEPOINT tidegate", "RELEASE tidegate", "ROLLBACK TO tidegate"
 
 _DOUBTFUL = frozenset(
@@ -59,8 +67,15 @@ class Batch:
 class Writer:
     """The one connection that writes, and who may use it."""
 
-    def __init__(self, connect: Callable[[], Link], failed: Callable[[str, BaseException], object], limit: int) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Link],
+        failed: Callable[[str, BaseException], object],
+        limit: int,
+        journal: Journal,
+    ) -> None:
         self.connect = connect  # run in the thread
+        self.journal = journal
         self.failed = failed  # told of what goes wrong where no call can carry it
         self.limit = limit  # transactions in a batch
         self.link: Link | None = None
@@ -75,6 +90,7 @@ class Writer:
         self._locked = self._tried = 0.0  # since when another process holds the file, and when that was last seen
         self._hub = get_hub()
         self._greenlet = gevent.spawn(self._commit_batches)
+        journal.ready = self._wake
 
     @property
     def waiting(self) -> int:
@@ -189,12 +205,14 @@ class Writer:
             transaction.wakeup = self._hub.loop.run_callback(transaction.greenlet.switch)
             return
         self.owner = None
-        if batch is None:
-            return
-        if not batch.members and not line:
+        if batch is not None and not batch.members and not line:
             self._end_empty()
-        elif self._idle:
-            # Not at once: who is ready in this turn of the loop still joins.
+        self._wake()
+
+    def _wake(self) -> None:
+        """Let the committer look whether there is something to do. Not at once: who is ready in this turn of the loop
+        still joins the batch."""
+        if self._idle and self.owner is None and (self.batch is not None or self.journal.quiet):
             self._idle = False
             self._hub.loop.run_callback(self._greenlet.switch)
 
@@ -204,13 +222,10 @@ class Writer:
         """Open a batch; another process that writes is waited for without holding the loop up."""
         if self.stale:
             self.drop()
-        if self.link is None:
-            self._open()
-        link, pause = self.link, FIRST_PAUSE_S
+        link, pause = self.link or self._open(), FIRST_PAUSE_S
         while True:
-            link.own = True  # type: ignore[union-attr]
             try:
-                self._cursor.execute(_BEGIN)
+                link.say(WRITE)
                 self.batch, self._tried = Batch(), 0.0
                 return
             except sqlite3.OperationalError as error:
@@ -221,18 +236,15 @@ class Writer:
                 if now - self._tried > 1.0:
                     self._locked = now
                 self._tried = now
-                if now - self._locked >= link.lock_wait_s:  # type: ignore[union-attr]
+                if now - self._locked >= link.lock_wait_s:
                     raise
-            finally:
-                link.own = False  # type: ignore[union-attr]
             gevent.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
-    def _open(self) -> None:
-        link = run_in(self.thread, self.connect)
-        link.guard()
-        self.link = link
-        self._cursor = sqlite3.Cursor(link)
+    def _open(self) -> Link:
+        link: Link = run_in(self.thread, self.connect)
+        self.link, self._cursor = link, sqlite3.Cursor(link)
+        return link
 
     def _still_there(self) -> bool:
         return self.link is not None and self.link.in_transaction
@@ -246,14 +258,11 @@ class Writer:
         link = self.link
         if link is None or not link.in_transaction:
             return
-        link.own = True
         try:
-            self._cursor.execute(_ROLLBACK)
+            link.say(ROLLBACK)
         except sqlite3.Error as error:
             self.failed("rolling back", error)
             self.drop()
-        finally:
-            link.own = False
 
     def _lose(self, error: BaseException) -> None:
         """The database rolled back more than one savepoint: all of the batch is told."""
@@ -281,6 +290,12 @@ class Writer:
         hub = self._hub
         while True:
             batch = self.batch
+            if batch is None and self.owner is None and self.journal.quiet and self.link is not None:
+                self.owner = self
+                self.journal.look(self.thread.apply(self._empty))
+                self.owner = None
+                self._pass_on()
+                continue
             if (
                 batch is None
                 or self.owner is not None
@@ -293,10 +308,12 @@ class Writer:
             self.owner = self
             self.batch = None
             if batch.members:
-                batch.error = self.thread.apply(self._commit)
+                batch.error, size = self.thread.apply(self._commit)
                 self.batches += 1
                 self.members += len(batch.members)
-                if batch.error is not None:
+                if batch.error is None:
+                    self.journal.look(size)
+                else:
                     self.lost += 1
                     self._doubt(batch.error)
             else:
@@ -305,23 +322,30 @@ class Writer:
             self._pass_on()
             self._settle(batch)
 
-    def _commit(self) -> BaseException | None:
-        """In the thread: the fsync."""
+    def _commit(self) -> tuple[BaseException | None, int]:
+        """In the thread: the fsync. What went wrong, and how long the log is then."""
         link = self.link
         assert link is not None
-        link.own = True
         try:
-            self._cursor.execute(_COMMIT)
+            link.say(COMMIT)
         except Exception as error:
             try:
                 if link.in_transaction:
-                    self._cursor.execute(_ROLLBACK)
+                    link.say(ROLLBACK)
             except sqlite3.Error as second:
                 self.failed("rolling back", second)
-            return error
-        finally:
-            link.own = False
-        return None
+            return error, 0
+        return None, self._empty()
+
+    def _empty(self) -> int:
+        """In the thread: empty the log if its time has come. How long it is then."""
+        link = self.link
+        assert link is not None
+        try:
+            self.journal.empty(link)
+        except sqlite3.Error as error:
+            self.failed("emptying the log", error)
+        return self.journal.size()
 
     def _settle(self, batch: Batch) -> None:
         """Tell what was committed, in the order of the commits, and wake who waited. May switch after a commit."""
