@@ -77,7 +77,7 @@ def publish(server, topic: str, **fields) -> None:
 
 
 def transaction(server, seconds: float, statements: int, method: str = "shop.buy") -> None:
-    fields = {"id": "t", "method": method, "user": None, "state": "committed", "rows": 1}
+    fields = {"transaction": "t", "method": method, "user": None, "state": "committed", "rows": 1}
     publish(server, "transaction.finished", seconds=seconds, statements=statements, **fields)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
+import re
 import shutil
 import threading
 import time
@@ -320,6 +322,28 @@ def test_a_threshold_is_set_while_the_server_runs_and_outlives_it(served, eventu
         assert admin.call("monitoring.threshold", name="pings", rule=None) == []
 
 
+def test_a_rule_of_what_is_not_there_is_told_in_the_log(served, eventually):
+    server = served(
+        """
+[plugins.monitoring.rules]
+mistyped = {warning = "p99(calls.sistem.ping) > 1s"}
+no_gauge = {critical = "errors.breakerz_open > 0"}
+no_topic = {warning = "rate(loop.blokked) > 1/m"}
+fine = {warning = "p99(calls.system.ping) > 1s", critical = "rate(errors.1304) > 1%"}
+also_fine = {warning = "count(loop.blocked) > 1", critical = "core.connections_open > 1000"}
+""",
+        plugins=["monitoring"],
+    )
+    eventually(lambda: server.log().count("there is no") >= 3, timeout=30)
+    with server.admin() as admin:
+        admin.call("monitoring.threshold", name="later", rule="max(calls.x.y) > 1s")
+        eventually(lambda: "no command 'x.y'" in server.log(), timeout=30)
+    told = [line for line in server.log().splitlines() if "there is no" in line]
+    assert {name for line in told for name in re.findall(r"rule (\w+)", line)} == {
+        *("mistyped", "no_gauge", "no_topic", "later")
+    }
+
+
 def test_a_threshold_that_is_no_rule_changes_nothing(shop):
     server = shop()
     with server.raw_admin() as door:
@@ -407,7 +431,7 @@ def test_a_webhook_that_fails_is_tried_again_and_its_address_is_no_log_line(serv
     assert [alert["state"] for alert in hook.got[:3]] == ["raised"] * 3
     with server.raw_admin() as door:
         config = json.dumps(door.ask("system.config")["result"])
-        eventually(lambda: door.ask("monitoring.alerts")["result"]["channels"][0]["sent"] >= 1)
+        eventually(lambda: door.ask("monitoring.alerts")["result"]["channels"][0]["sent"] >= 1, timeout=30)
     assert "secret-token" not in server.log() + config
 
 
@@ -438,8 +462,14 @@ def test_a_program_is_run_with_the_alert(served, tmp_path, eventually):
     assert name == "TIDEGATE_ALERT_NAME=pings"
 
 
+def test_a_program_that_is_not_there_is_told_at_the_start(served, eventually):
+    server = served('[plugins.monitoring]\nrun = ["/no/such/pager"]\n', plugins=["monitoring"])
+    eventually(lambda: "no program '/no/such/pager'" in server.log())
+
+
 def test_a_program_that_hangs_is_ended_with_all_that_it_started(served, eventually):
-    script = "sleep 4321.5 & sleep 4321.5"
+    mark = f"4321.{os.getpid()}"  # of no other run of this test
+    script = f"sleep {mark} & sleep {mark}"
     options = f"run = ['/bin/sh', '-c', '{script}']\nnotify_timeout_s = 0.2"
     server = served(f"[plugins.monitoring]\n{options}\n{PINGS}\n", plugins=["monitoring"])
     ping(server)
@@ -447,5 +477,7 @@ def test_a_program_that_hangs_is_ended_with_all_that_it_started(served, eventual
     with Client.operator(server.data) as admin:
         assert admin.call("system.ping") == "pong"
     children = psutil.Process(server.pid).children(recursive=True)
-    eventually(lambda: not [c for c in children if c.is_running() and c.status() != "zombie"])
-    assert not [p for p in psutil.process_iter(["cmdline"]) if "4321.5" in (p.info["cmdline"] or [])]
+    eventually(lambda: not [c for c in children if c.is_running() and c.status() != "zombie"], timeout=60)
+    eventually(
+        lambda: not [p for p in psutil.process_iter(["cmdline"]) if mark in (p.info["cmdline"] or [])], timeout=60
+    )

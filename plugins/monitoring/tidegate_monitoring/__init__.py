@@ -9,17 +9,18 @@ from tidegate import Call, Event, Plugin, command, hookimpl
 from tidegate.faults import InvalidFormat, InvalidValue, ResourceNotFound
 
 from tidegate_monitoring.access import AccessLog
-from tidegate_monitoring.alerts import DEFAULTS, SEVERITIES, Alerts, Silence, Told, combined
+from tidegate_monitoring.alerts import DEFAULTS, SEVERITIES, Alerts, Silence, Told, absent, combined
 from tidegate_monitoring.beat import Beats
 from tidegate_monitoring.channels import Channels
 from tidegate_monitoring.daemon import Daemon, address_of, prefixed
 from tidegate_monitoring.history import History
 from tidegate_monitoring.meters import Meters
 from tidegate_monitoring.report import SPANS, build, metrics
+from tidegate_monitoring.rules import measure, shown
+from tidegate_monitoring.series import MAX_MEASURES, MAX_POINTS, series
 from tidegate_monitoring.settings import SETTINGS, defaults, rules_of, texts_of
 
 if TYPE_CHECKING:
-    import click
     from tidegate import Server
 
 __all__ = ["Monitoring"]
@@ -42,6 +43,7 @@ class Monitoring(Plugin):
     }
 
     meters: Meters
+    doubtful = False  # the rules have changed since `doubt` looked
 
     def configure(self, config: Any) -> None:
         address, prefix = address_of(config.statsd), prefixed(config.prefix, self.server.settings.server.name)
@@ -70,10 +72,23 @@ class Monitoring(Plugin):
 
     def _adopt(self, config: Any) -> None:
         """What needs the other plugins: they are all there once the server starts."""
-        self.meters.prepare(self.access.limit_of)
+        self.meters.prepare(self.access.limit_of, config.trace_every)
         self.channels.adopt(config.webhooks, config.run, config.notify_timeout_s)
-        self.server.trace_every = config.trace_every
         self.alerts.adopt(self.rules(config))
+        self.doubtful = True
+
+    def doubt(self) -> None:
+        """Log once the rules that somebody has set and that can never hold. Called when gauges were read."""
+        if not self.doubtful:
+            return
+        self.doubtful = False
+        server, levels = self.server, self.beats.levels
+        for name, alert in self.alerts.alerts.items():
+            for severity, watch in alert.watches.items():
+                if self._origin(name, severity) not in ("configuration", "administrator"):
+                    continue
+                if missing := absent(watch.rule, server.commands, server.topics, levels):
+                    self.log.warning("rule %s.%s: there is %s here: %s", name, severity, missing, watch.rule.text)
 
     def rules(self, config: Any) -> Any:
         """Ours, those of other plugins, of the configuration, of administrators: the later wins. An offered rule
@@ -116,13 +131,6 @@ class Monitoring(Plugin):
             "history_bytes": self.history.size,
         }
 
-    @hookimpl
-    def tidegate_cli(self, group: click.Group) -> None:
-        from tidegate_monitoring.cli import report, top
-
-        group.add_command(top)
-        group.add_command(report)
-
     def _told(self, told: Told) -> None:
         """An alert changed: the log, the topic and the counters at once, the channels when they can."""
         line = "alert %s %s (%s): %s%s, rule: %s"
@@ -151,7 +159,7 @@ class Monitoring(Plugin):
         "monitoring.metrics",
         requires="admin",
         scope="read",
-        http="GET /monitoring",
+        http="GET /monitoring/metrics",
         params={
             "seconds": {"type": "integer", "min": 1, "max": 60, "meta": {"help": "How far to look back.", "unit": "s"}}
         },
@@ -191,6 +199,48 @@ class Monitoring(Plugin):
         told = [told for told in self.alerts.history if told.at >= wall - length and told.state == "raised"]
         return found | {"alerts": told}
 
+    @command(
+        "monitoring.series",
+        requires="admin",
+        scope="read",
+        timeout=60,
+        http="GET /monitoring/series",
+        params={
+            "names": {
+                "type": "list",
+                "required": True,
+                "minlength": 1,
+                "maxlength": MAX_MEASURES,
+                "schema": {"type": "string", "maxlength": 200},
+                "meta": {"help": "Measures, as in rules; percent(errors) too.", "example": ["p99(calls)", "cpu"]},
+            },
+            "since": {"type": "number", "meta": {"help": "From when on, Unix time; without: 15 minutes.", "unit": "s"}},
+            "until": {"type": "number", "meta": {"help": "Until when, Unix time; without: now.", "unit": "s"}},
+            "step_s": {"type": "number", "min": 1, "max": 86400, "meta": {"help": "Between two points.", "unit": "s"}},
+        },
+    )
+    def series(
+        self, names: list[str], since: float | None = None, until: float | None = None, step_s: float = 10
+    ) -> dict[str, Any]:
+        """Show measures over time, at most 1,000 points: `{"times": […], "values": {name: [number or null, …]}}`.
+
+        The past is kept in steps of 10 s for 15 minutes, 60 s for 6 hours, 15 minutes for a week; a smaller step
+        gives fewer points.
+        """
+        until = self.server.clock.wall() if until is None else until
+        since = until - 900 if since is None else since
+        if not 1 <= step_s <= 86400:
+            raise InvalidValue("Expected 1 to 86400 seconds", field="params.step_s")
+        if not 0 <= until - since <= step_s * MAX_POINTS:
+            raise InvalidValue(f"Expected a time before, at most {MAX_POINTS} steps", field="params.since")
+        try:
+            measures = [measure(str(name)) for name in dict.fromkeys(names)][:MAX_MEASURES]
+        except ValueError as error:
+            raise InvalidFormat(str(error), field="params.names") from None
+        windows = self.history.between(since, until)
+        found: dict[str, Any] = self.beats.pool.run(series, windows, measures, since, until, step_s)
+        return found
+
     @command("monitoring.alerts", requires="admin", scope="read", http="GET /monitoring/alerts")
     def list_alerts(self, history: int = 50) -> dict[str, Any]:
         """List raised alerts, silences, and the last `history` (0 to 500) changes, the newest first."""
@@ -207,7 +257,7 @@ class Monitoring(Plugin):
     @command(
         "monitoring.acknowledge",
         requires="admin",
-        http="POST /monitoring/acknowledge",
+        http="PUT /monitoring/alerts/{name}/acknowledgement",
         params={"name": NAME, "reason": REASON},
     )
     def acknowledge(self, call: Call, name: str, reason: str = "") -> bool:
@@ -219,7 +269,7 @@ class Monitoring(Plugin):
     @command(
         "monitoring.silence",
         requires="admin",
-        http="POST /monitoring/silence",
+        http="PUT /monitoring/alerts/{name}/silence",
         params={
             "name": {**NAME, "meta": {"help": "The alert's name, or a pattern with *.", "example": "disk_*"}},
             "for_s": {
@@ -253,6 +303,7 @@ class Monitoring(Plugin):
                         "severity": severity,
                         "rule": watch.rule.text,
                         "value": watch.value,
+                        "shown": None if watch.value is None else shown(watch.value, watch.rule.unit),
                         "raised": watch.firing,
                         "origin": self._origin(name, severity),
                     }
@@ -272,7 +323,7 @@ class Monitoring(Plugin):
     @command(
         "monitoring.threshold",
         requires="admin",
-        http="POST /monitoring/threshold",
+        http="PUT /monitoring/thresholds/{name}",
         params={
             "name": {**NAME, "regex": "[a-z][a-z0-9_]{0,63}"},
             "rule": {
@@ -309,5 +360,5 @@ class Monitoring(Plugin):
             self.alerts.thresholds = before
             raise InvalidFormat(str(error), field="params.rule") from None
         self.alerts.adopt(rules)
-        self.alerts.changed = True
+        self.alerts.changed = self.doubtful = True
         return [row for row in self.thresholds() if row["name"] == name]

@@ -60,7 +60,8 @@ def blocking_command(evidence: Evidence) -> Found:
             yield Advice(
                 *("blocking_command", command),
                 f"{command} blocks the event loop, and everybody waits. If it computes or calls C code, mark it with "
-                "thread=True; if it waits, use a library that yields under gevent.",
+                'thread=True; if it writes much to SQLite, with transaction={"long": True}; if it waits, use a library '
+                "that yields under gevent.",
                 figures,
             )
 
@@ -70,9 +71,9 @@ def small_pool(evidence: Evidence) -> Found:
     length of the queue over the throughput."""
     window = evidence.window
     for name, level in window.levels.items():
-        if not name.startswith("pool|"):
-            continue
         pool = name.partition("|")[2]
+        if not name.startswith("pool|") or pool == "monitoring":  # its own: no client waits for that
+            continue
         done = window.counts.get(f"pool.done|{pool}", 0)
         wait = level.mean * window.seconds / done if done else inf if level.mean else 0.0
         if wait >= WAIT_S and done >= ENOUGH:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
 
-from tidegate_monitoring.rules import Rule, shown
+from tidegate_monitoring.rules import DELAYS, Rule, shown
 from tidegate_monitoring.tracks import Beat, Track
 
 SEVERITIES = ("warning", "critical")
@@ -39,6 +39,21 @@ DEFAULTS: dict[str, dict[str, str]] = {
     "plugins": {"warning": "count(plugin.failed) > 0 over 5m"},
     "log_lost": {"warning": "count(log.lost) > 0"},
 }
+
+
+#: What a window counts beside topics.
+COUNTS = ("bytes_in", "bytes_out", "pushes")
+
+
+def absent(rule: Rule, commands: Container[str], topics: Container[str], gauges: Container[str]) -> str:
+    """What a rule watches and this server has not: "no command 'mesage.send'"; empty where it is there."""
+    if not rule.function:
+        return "" if rule.series in gauges else f"no gauge {rule.series!r}"
+    area, _, name = rule.series.partition(".")
+    if area in ("calls", "errors", "failures", "transactions"):
+        known = name in ("", "*") or name.isdigit() or name in commands
+        return "" if known else f"no command {name!r}"
+    return "" if rule.series in topics or rule.series in (*COUNTS, *DELAYS) else f"no topic {rule.series!r}"
 
 
 class Silence(msgspec.Struct):

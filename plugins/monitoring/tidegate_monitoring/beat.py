@@ -76,7 +76,9 @@ class Beats:
             self.plugin.log.exception("the last of the metrics are lost")
 
     def _late(self, seconds: float) -> None:
+        """Each tick of the timer that measures the lag: often enough for what calls leave not to grow."""
         self.plugin.meters.observe("loop.lag", seconds)
+        self.plugin.meters.sort()
 
     def _forever(self, first: float, every: Any, act: Any) -> None:
         """Each so many seconds, whatever happens; what was missed is not made up for."""
@@ -113,6 +115,7 @@ class Beats:
             self.levels = self.server.gauges()
             for name, value in self.levels.items():
                 window.level(name, value)
+            plugin.doubt()
         if len(window.calls) > CHUNK:
             rest()
         beat = Beat(window, self.levels, rest)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -80,18 +82,31 @@ class Program:
         names = ("name", "severity", "state", "shown", "rule", "subject")
         env = {**os.environ, **{f"TIDEGATE_ALERT_{name.upper()}": str(alert[name]) for name in names}}
         env["TIDEGATE_ALERT_SERVER"] = self._server
-        # Its own process group, so that what it has started ends with it.
-        program = subprocess.Popen(
-            self._argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=env, start_new_session=True
+        # Its own process group, so that what it has started ends with it. In a greenlet, so that one whose start takes
+        # longer than there is time is not forgotten.
+        starting = gevent.spawn(
+            subprocess.Popen,
+            self._argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            env=env,
+            start_new_session=True,
         )
         try:
+            program = starting.get()
             program.communicate(json.dumps({"server": self._server, **alert}).encode(), timeout=self._timeout_s)
         except BaseException:
-            os.killpg(program.pid, signal.SIGKILL)
-            program.wait()
+            starting.link_value(_end)
             raise
         if program.returncode:
             raise OSError(f"it ended with {program.returncode}")
+
+
+def _end(started: Greenlet[..., Any]) -> None:
+    """Kill a program and all that it has started; gevent reaps it."""
+    program: Any = started.value
+    with suppress(ProcessLookupError):
+        os.killpg(program.pid, signal.SIGKILL)
 
 
 class Offered:
@@ -185,6 +200,8 @@ class Channels:
         name = self._server.settings.server.name
         sendings: list[Sending] = [Webhook(url, timeout_s, name) for url in webhooks]
         if program:
+            if shutil.which(program[0]) is None:  # better told now than when an alert comes
+                self._log.warning("run: there is no program %r here that may be run", program[0])
             sendings.append(Program(program, timeout_s, name))
         for owner, functions in self._server.offered("channels"):
             sendings += [Offered(f"{owner}.{channel}", function) for channel, function in functions.items()]

@@ -12,7 +12,7 @@ from tidegate.cli.remote import Remote, remote
 SORTS = ("calls", "failed", "p99", "name")
 
 
-@click.command(short_help="Watch a server live: rates, latencies, errors, alerts.")
+@click.command()
 @remote
 @click.option(
     "--every", type=click.FloatRange(0.2, 3600), default=2.0, show_default=True, help="Seconds between looks."
@@ -24,9 +24,10 @@ SORTS = ("calls", "failed", "p99", "name")
 @click.option("--once", is_flag=True, help="Print one look and end; so it does where the output is no terminal.")
 @as_json
 def top(remote: Remote, every: float, over: int, sort: str, once: bool, as_json: bool) -> None:
-    """Watch a running server: calls a second, latencies, errors, connections, alerts, how late the event loop is.
+    """Watch a server live: rates, latencies, errors, alerts.
 
-    Only administrators may: use --data DIR on the server's own machine, or --token.
+    Connections, machine and how late the event loop is, too. Only administrators may: use --data DIR on the server's
+    own machine, or --token.
 
     \b
     Keys: q quit, s sort by the next column, p pause, + and - look more or less often.
@@ -46,15 +47,16 @@ def top(remote: Remote, every: float, over: int, sort: str, once: bool, as_json:
         cli_top.watch(look, remote.name, sort, every)
 
 
-@click.command(short_help="Report on the last minutes, hour or day, with recommendations.")
+@click.command()
 @remote
 @click.option(
     "--span", type=click.Choice(("15m", "1h", "1d")), default="15m", show_default=True, help="How far to look back."
 )
 @as_json
 def report(remote: Remote, span: str, as_json: bool) -> None:
-    """Report on a running server: the busiest, slowest and most failing commands, what has changed, resources, and
-    what to do about it.
+    """Report on the last minutes, hour or day, with recommendations.
+
+    The busiest, slowest and most failing commands, what has changed, resources, and what to do about it.
 
     \b
     Examples:

@@ -36,7 +36,7 @@ whole = _Whole().__getitem__
 
 
 def bucket_of(value: float) -> int:
-    """The bucket of a value (0 or above); the hot path has the same expression inline."""
+    """The bucket of a value (0 or above); `Meters.sort` has the same expression inline."""
     return whole(log2(max(value, LEAST)) // STEP)
 
 

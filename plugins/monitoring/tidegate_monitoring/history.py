@@ -1,4 +1,4 @@
-"""The last two days, finer the younger: packed windows in bounded memory, kept across restarts."""
+"""The last week, finer the younger: packed windows in bounded memory, kept across restarts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import msgspec
 
 from tidegate_monitoring.window import CHUNK, Window, decode, encode
 
-#: Seconds of a window, and how many of them are kept: a minute, a quarter, two hours, two days.
-TIERS = ((1, 60), (10, 90), (60, 120), (900, 192))
+#: Seconds of a window, and how many of them are kept: a minute, a quarter, six hours, a week.
+TIERS = ((1, 60), (10, 90), (60, 360), (900, 672))
 #: How the bytes are shared among them.
 _SHARES = (0.2, 0.25, 0.25, 0.3)
 VERSION = 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate import Call, Command, Event
 
-from tidegate_monitoring.histogram import STEP, Histogram, add, bucket_of, whole
+from tidegate_monitoring.histogram import LEAST, STEP, Histogram, add, bucket_of, whole
 from tidegate_monitoring.window import CHUNK, MAX_NAMES, OTHER, Calls, Window
 
 if TYPE_CHECKING:
@@ -17,15 +17,27 @@ if TYPE_CHECKING:
 
 PEERS_S = 900.0  # for so long peers are told apart
 MAX_PEERS = 500  # different peers that a limit refused, of each limit
-Cell = tuple[defaultdict[float, int], float]
+#: Puts down what a call took, and the seconds from which a call is looked at more closely.
+Cell = tuple[Callable[[float], None], float]
+
+
+class Tally:
+    """Of one command: seconds of successful calls, those not sorted yet and the others by bucket."""
+
+    __slots__ = ("buckets", "left", "times")
+
+    def __init__(self, every: int) -> None:
+        self.times: list[float] = []
+        self.buckets: defaultdict[float, int] = defaultdict(int)
+        self.left = every - 1  # calls before one that is traced
 
 
 class Meters:
     """Counters since `take` was last called.
 
-    `cells` has for each command the buckets of its successful calls, and the seconds from which a call is looked at
-    more closely: slow ones, or all of a command with an access log. Only commands that exist have a cell, so that
-    names which a client makes up never become names here.
+    `cells` is all that a quick, successful call needs: it leaves its seconds, which are sorted into buckets some
+    fifty times a second, many at once, which takes less than one by one. Only commands that exist have a cell, so
+    that names which a client makes up never become names here.
     """
 
     def __init__(
@@ -33,39 +45,49 @@ class Meters:
     ) -> None:
         self.server = server
         self.cells: dict[Command, Cell] = {}
+        self.tallies: dict[Command, Tally] = {}
         self.looked_at = looked_at
         self.started = started  # called once all plugins have started
         self.limits: Callable[[str], float] = lambda name: inf
+        self.trace_every = 0
         self.live = Window(server.clock.wall())
         self.since = server.clock.now()
         self.peers: dict[str, set[str]] = {}
         self._peers_since = self.since
         self.calls = self.failed = 0  # since the start
 
-    def prepare(self, limits: Callable[[str], float]) -> None:
-        """Take over the seconds from which calls are looked at; counts stay."""
-        self.limits = limits
-        known = {command: window for command, (window, _) in self.cells.items()}
-        self.cells.clear()
-        for command in {*known, *self.server.commands.values()}:
-            self.cells[command] = (known.get(command) or defaultdict(int), limits(command.name))
+    def prepare(self, limits: Callable[[str], float], trace_every: int) -> None:
+        """Take over the seconds from which calls are looked at, and how many calls share a trace; counts stay."""
+        self.limits, self.trace_every = limits, trace_every
+        for command in {*self.tallies, *self.server.commands.values()}:
+            tally = self._tally(command)
+            tally.left = trace_every
+            self._passed(command, tally, 1)
+
+    def _tally(self, command: Command) -> Tally:
+        """Of this command, with its cell as the settings are now."""
+        tally = self.tallies.get(command)
+        if tally is None:
+            tally = self.tallies[command] = Tally(self.trace_every)
+        self.cells[command] = (tally.times.append, self.limits(command.name))
+        return tally
 
     # --- calls ------------------------------------------------------------------------------------
 
     def hearing(self) -> Callable[[Event | Call], None]:
-        """What hears every event, the finished calls among them. For a quick success: one look-up, one bucket. A
-        closure, since the names of an instance take 0.03 µs longer."""
+        """What hears every event, the finished calls among them. For a quick success: one look-up, one number put
+        down. A closure, since the names of an instance take 0.03 µs longer."""
         cells = self.cells
 
         def hear(event: Any) -> None:
             try:
-                window, limit = cells[event.command]
+                put, limit = cells[event.command]
                 seconds = event.seconds
                 if seconds < limit and event.fault is None and event.layers is None:
-                    window[log2(seconds) // STEP] += 1
+                    put(seconds)
                     return
-            except (AttributeError, KeyError, TypeError, ValueError):
-                pass  # no call, the first of a command, or one that took no time
+            except (AttributeError, KeyError, TypeError):
+                pass  # no call, or the first of a command
             if isinstance(event, Call):
                 self.call(event)
             else:
@@ -76,19 +98,38 @@ class Meters:
     def call(self, call: Call) -> None:
         """A call that the hot path leaves to us: failed, slow, traced, or of a command that is new."""
         command = call.command
-        if command not in self.cells:
-            self.cells[command] = (defaultdict(int), self.limits(command.name))
-        window, limit = self.cells[command]
+        tally = self.tallies.get(command) or self._tally(command)
         if call.fault is None:
-            window[bucket_of(call.seconds)] += 1
+            tally.buckets[bucket_of(call.seconds)] += 1
         else:
             calls = self.live.calls.setdefault(command.name, Calls())
             add(calls.failed, call.seconds)
             calls.codes[call.fault.code] = calls.codes.get(call.fault.code, 0) + 1
         for plugin, took in (call.layers or {}).items():
             self.observe(f"layer|{plugin}", took)
-        if call.seconds >= limit:
+        self._passed(command, tally, 1)
+        if call.seconds >= self.cells[command][1]:
             self.looked_at(call)
+
+    def sort(self) -> None:
+        """Put what calls have left into buckets. Never switches."""
+        for command, tally in self.tallies.items():
+            times = tally.times
+            if not times:
+                continue
+            buckets = tally.buckets
+            for seconds in times:
+                # The same as bucket_of, inline.
+                buckets[log2(seconds if seconds > LEAST else LEAST) // STEP] += 1
+            self._passed(command, tally, len(times))
+            times.clear()
+
+    def _passed(self, command: Command, tally: Tally, calls: int) -> None:
+        """After so many calls the next one is traced."""
+        tally.left -= calls
+        if tally.left <= 0 < self.trace_every:
+            tally.left = self.trace_every
+            self.server.trace_next(command.name)
 
     # --- facts ------------------------------------------------------------------------------------
 
@@ -126,12 +167,13 @@ class Meters:
         if now - self._peers_since >= PEERS_S:
             self.peers.clear()
             self._peers_since = now
+        self.sort()
         taken, self.live = self.live, Window(self.server.clock.wall())
         taken.seconds, self.since = now - self.since, now
-        busy = [(command, window) for command, (window, _) in self.cells.items() if window]
-        for number, (command, window) in enumerate(busy, 1):
-            got: Histogram = dict(zip(map(whole, window), window.values(), strict=True))
-            window.clear()
+        busy = [(command, tally.buckets) for command, tally in self.tallies.items() if tally.buckets]
+        for number, (command, buckets) in enumerate(busy, 1):
+            got: Histogram = dict(zip(map(whole, buckets), buckets.values(), strict=True))
+            buckets.clear()
             calls = taken.calls.setdefault(command.name, Calls())
             if calls.ok:
                 calls.merge(Calls(got))  # two commands of one name, after a plugin was left out

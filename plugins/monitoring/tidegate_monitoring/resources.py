@@ -18,6 +18,8 @@ from typing import Any
 import psutil
 
 MAX_DATABASES = 20
+#: Descriptors that are looked at: a database is opened early, and all those of 10,000 connections take too long.
+DESCRIPTORS = 256
 _DATABASE_ENDS = (".db", ".sqlite", ".sqlite3")
 #: A pause that is worth asking who caused it.
 GC_NAMED_S = 0.001
@@ -51,15 +53,20 @@ class Resources:
                 levels["descriptors_percent"] = 100 * levels["descriptors_open"] / limit
         except (psutil.Error, OSError):  # none left to look with
             levels["descriptors_percent"] = 100.0
-        levels |= self._disks()
-        levels |= self._databases()
+        databases = self._databases()
+        levels |= self._disks(next((os.path.dirname(file) for file in databases if not self._holds(file)), None))
+        if databases:
+            levels["database_bytes"] = float(sum(map(_size, databases)))
+            levels["wal_bytes"] = float(sum(_size(f"{file}-wal") for file in databases))
         return levels
 
-    def _disks(self) -> dict[str, float]:
-        """Of the data folder, of the log if it is a file, of what the configuration names; the emptiest counts."""
+    def _disks(self, database: str | None) -> dict[str, float]:
+        """Of the data folder, of a database elsewhere, of the log if it is a file, of what the configuration names; the
+        emptiest counts."""
         levels: dict[str, float] = {}
         shares = []
-        for name, place in {"data": str(self.data), "log": log_folder(), **_named(self.folders)}.items():
+        places = {"data": str(self.data), "database": database, "log": log_folder(), **_named(self.folders)}
+        for name, place in places.items():
             if place is None:
                 continue
             try:
@@ -72,17 +79,25 @@ class Resources:
             levels["disk_free_percent"] = min(shares)
         return levels
 
-    def _databases(self) -> dict[str, float]:
-        """SQLite files in the plugins' folders."""
-        whole = wal = 0
-        found = 0
-        for folder in _folders(self.data):
-            for entry in os.scandir(folder):
-                if entry.name.endswith(_DATABASE_ENDS) and found < MAX_DATABASES:
-                    found += 1
-                    whole += _size(entry.path)
-                    wal += _size(f"{entry.path}-wal")
-        return {"database_bytes": float(whole), "wal_bytes": float(wal)} if found else {}
+    def _holds(self, file: str) -> bool:
+        return Path(file).is_relative_to(self.data.absolute())
+
+    def _databases(self) -> list[str]:
+        """SQLite files in the plugins' folders, and those elsewhere that this process has open."""
+        found = {
+            os.path.abspath(entry.path)
+            for folder in _folders(self.data)
+            for entry in os.scandir(folder)
+            if entry.name.endswith(_DATABASE_ENDS)
+        }
+        for descriptor in range(3, DESCRIPTORS):
+            try:
+                file = os.readlink(f"/proc/self/fd/{descriptor}")
+            except OSError:
+                continue
+            if file.endswith(_DATABASE_ENDS):
+                found.add(file)
+        return sorted(found)[:MAX_DATABASES]
 
 
 def log_folder() -> str | None:

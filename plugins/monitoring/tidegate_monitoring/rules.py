@@ -11,7 +11,8 @@
 
 LEVEL is a gauge, `errors.breakers_open`, or one of LEVELS. FUNCTION is `p50`, `p99.9`, `max` or `mean` of seconds,
 `rate` (a share with %, else a number in a time) or `count`. SERIES is `calls` or `calls.COMMAND` (`calls.*`: the
-worst one command), `errors` (all faults), `failures` (the server's own), `errors.1304`, `transactions`, or any topic.
+worst one command), `errors` (all faults), `failures` (the server's own), `errors.1304`, `transactions`, `loop.lag`,
+`gc.pause`, or any topic.
 """
 
 from __future__ import annotations
@@ -44,14 +45,22 @@ _SUFFIXES = {
     **{"_ms": ("seconds", 1e3), "_s": ("seconds", 1.0), "_seconds": ("seconds", 1.0)},
     **{"_percent": ("share", 100.0), "_bytes": ("bytes", 1.0)},
 }
+_MEASURE = (
+    r"\s*(?:(?P<function>p[\d.]+|max|mean|rate|count{more})\s*\(\s*(?P<series>[\w.*]+)\s*\)"
+    r"|(?P<level>[A-Za-z_][\w.]*))\s*"
+)
 _RULE = re.compile(
-    r"\s*(?:(?P<function>p[\d.]+|max|mean|rate|count)\s*\(\s*(?P<series>[\w.*]+)\s*\)|(?P<level>[A-Za-z_][\w.]*))"
-    r"\s*(?P<compare>>=|<=|>|<)\s*(?P<limit>[^\s]+)(?P<clauses>(?:\s+(?:for|over|until|min)\s+[^\s]+)*)\s*",
+    _MEASURE.replace("{more}", "")
+    + r"(?P<compare>>=|<=|>|<)\s*(?P<limit>[^\s]+)(?P<clauses>(?:\s+(?:for|over|until|min)\s+[^\s]+)*)\s*",
     re.ASCII,
 )
+#: Without a limit nothing says whether a rate is a share: here that is `percent`.
+_MEASURE_ALONE = re.compile(_MEASURE.replace("{more}", "|percent"), re.ASCII)
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Zµ/%]*)")
 _LONGEST_S = 86_400.0
 WORST = "calls.*"
+#: Times that are no calls': how late the event loop was, how long the garbage collector took.
+DELAYS = ("loop.lag", "gc.pause")
 
 
 class Rule(NamedTuple):
@@ -71,9 +80,7 @@ class Rule(NamedTuple):
     @property
     def quantile(self) -> float | None:
         """0.99 for p99; None where it is none."""
-        if self.function == "max":
-            return 1.0
-        return float(self.function[1:]) / 100 if self.function.startswith("p") else None
+        return share_of(self.function)
 
     def holds(self, value: float, firing: bool) -> bool:
         """Whether the condition holds; once it fires, as long as the value is not past `until`."""
@@ -84,18 +91,51 @@ class Rule(NamedTuple):
         return value <= limit if self.compare == "<=" or (firing and limit != self.limit) else value < limit
 
 
-def parse(text: str) -> Rule:
-    """Raises ValueError, saying what was expected where."""
-    found = _RULE.fullmatch(text)
+class Measure(NamedTuple):
+    """A rule's measure alone, for a chart; with `percent(errors)`, the share of the calls."""
+
+    text: str
+    function: str  # "" for a level
+    series: str  # or the gauge's whole name
+
+
+def share_of(function: str) -> float | None:
+    """0.99 for p99, 1.0 for max; None for what is no quantile."""
+    if function == "max":
+        return 1.0
+    return float(function[1:]) / 100 if re.match(r"p\d", function) else None
+
+
+def measure(text: str) -> Measure:
+    """Raises ValueError, saying what was expected."""
+    found = _MEASURE_ALONE.fullmatch(text)
     if found is None:
-        raise ValueError(f"{text!r}: expected a rule such as 'p99(calls.message.send) > 250ms for 30s'")
+        raise ValueError(f"{text!r}: expected a measure such as 'p99(calls.message.send)', or PLUGIN.GAUGE")
+    function, series = _what(text, found)
+    if function == "percent" and not series.startswith(("errors", "failures")):
+        raise ValueError(f"{text!r}: only errors and failures are a share of the calls")
+    _check_series(text, function, series)
+    return Measure(text, function, series)
+
+
+def _what(text: str, found: re.Match[str]) -> tuple[str, str]:
+    """A function, empty for a level, and of what."""
     function, series, level = found["function"] or "", found["series"] or "", found["level"]
     if not function:
         series = LEVELS.get(level, level)
         if "." not in series:
             raise ValueError(f"{text!r}: {level!r} is no level; expected one of {', '.join(LEVELS)}, or PLUGIN.GAUGE")
-    if function.startswith("p"):
+    if re.match(r"p[\d.]", function):
         _check_quantile(text, function)
+    return function, series
+
+
+def parse(text: str) -> Rule:
+    """Raises ValueError, saying what was expected where."""
+    found = _RULE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r}: expected a rule such as 'p99(calls.message.send) > 250ms for 30s'")
+    function, series = _what(text, found)
     words = found["clauses"].split()
     clauses = dict(zip(words[::2], words[1::2], strict=True))
     if len(clauses) * 2 != len(words):
@@ -166,11 +206,12 @@ def _check_quantile(text: str, function: str) -> None:
 
 
 def _check_series(text: str, function: str, series: str) -> None:
-    timed = series in ("calls", "transactions") or series.startswith(("calls.", "transactions."))
+    timed = series in ("calls", "transactions", *DELAYS) or series.startswith(("calls.", "transactions."))
     if function in ("rate", "count") and series == WORST:
         raise ValueError(f"{text!r}: {WORST} is for times; count calls or calls.COMMAND")
-    if function and function not in ("rate", "count") and not timed:
-        raise ValueError(f"{text!r}: {function} is of calls, calls.COMMAND, {WORST} or transactions")
+    if function and function not in ("rate", "count", "percent") and not timed:
+        known = ", ".join(("calls", "calls.COMMAND", WORST, *DELAYS))
+        raise ValueError(f"{text!r}: {function} is of {known} or transactions")
 
 
 def _duration(text: str, given: str, least: float) -> float:

@@ -47,12 +47,12 @@ SETTINGS: Schema = {
     },
     "samples": _number("integer", 1, 1000, 5, "Timings a command and second; more are stood for by a sample rate."),
     "trace_every": _number(
-        "integer", 0, 1_000_000, 1000, "Each n-th call of a command has its decorators timed; 0: none."
+        "integer", 0, 1_000_000, 1000, "After so many calls of a command the next has its decorators timed; 0: none."
     ),
     "gauges_every_s": _number("integer", 1, 3600, 5, "How often plugins are asked for their gauges.", "s"),
     "resources_every_s": _number("integer", 1, 3600, 10, "How often memory, descriptors, disks are looked at.", "s"),
-    "disks": _texts("Folders whose disks are watched, beside those of the data and of the log."),
-    "history_bytes": _number("integer", 65536, 1 << 32, 4 << 20, "Memory for the last two days; the oldest go first."),
+    "disks": _texts("Folders whose disks are watched, beside those of the data, the database and the log."),
+    "history_bytes": _number("integer", 65536, 1 << 32, 4 << 20, "Memory for the last week; the oldest go first."),
     "save_every_s": _number("integer", 1, 86400, 60, "How often history is written to the data folder.", "s"),
     "default_rules": {"type": "boolean", "default": True, "meta": {"help": "Whether the rules of the README are on."}},
     "rules": {

@@ -9,7 +9,7 @@ from math import ceil
 import msgspec
 
 from tidegate_monitoring.histogram import Histogram, mean, merge, quantiles
-from tidegate_monitoring.rules import WORST, Rule
+from tidegate_monitoring.rules import DELAYS, WORST, Rule
 from tidegate_monitoring.window import Calls, Window
 
 STEPS = 60
@@ -32,6 +32,8 @@ class Beat:
         self.calls = window.all_calls(rest)
 
     def histogram(self, series: str) -> Histogram:
+        if series in DELAYS:
+            return self.window.series.get(series, {})
         area, _, name = series.partition(".")
         if area == "transactions":
             whole: Histogram = {}
