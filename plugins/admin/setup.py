@@ -8,6 +8,6 @@ setup(
     python_requires=">=3.11",
     packages=["tidegate_admin"],
     package_data={"tidegate_admin": ["py.typed", "static/*"]},
-    install_requires=["tidegate>=0.1", "gevent>=26.9", "msgspec>=0.20"],
+    install_requires=["tidegate>=0.1", "gevent>=26.9", "msgspec>=0.21"],
     entry_points={"tidegate": ["admin = tidegate_admin:Admin"]},
 )

@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -98,6 +99,21 @@ class Site:
         pairs = [cookie.partition(";")[0] for cookie in reply.headers.get_all("Set-Cookie")]
         return "; ".join(pairs), pairs[1].partition("=")[2]
 
+    def restart(self) -> None:
+        """Stop the server, and start it again with the site on the same port."""
+        config = self.server.config
+        config.write_text(config.read_text().replace('listen = "127.0.0.1:0"', f'listen = "{self.address}"'))
+        self.server.stop()
+        self.server.start()
+        end = time.monotonic() + 30
+        while True:
+            try:
+                if self.get("/health/live", token="").status == 200:
+                    return
+            except OSError:
+                assert time.monotonic() < end, self.server.log()
+                time.sleep(0.05)
+
     def raw(self, data: bytes, *, read: bool = True) -> bytes:
         """Bytes as they are; all that comes back until the site closes, or nothing more comes for 5 s."""
         with socket.create_connection((self.host, self.port), timeout=5) as sock:
@@ -124,8 +140,6 @@ def site(served: Callable[..., Any]) -> Callable[..., Site]:
         if "rate =" not in admin:
             admin += 'rate = "10000/second"\n'  # tests ask again and again
         text = config if "[plugins.admin]" in config else f'{config}\n[plugins.admin]\nlisten = "127.0.0.1:0"\n{admin}'
-        if "[[listen]]" not in text:
-            options["args"] = ["--listen", "127.0.0.1:0", *options.get("args", ())]
         return Site(served(text, plugins=["admin", *plugins], **options), context)
 
     return start

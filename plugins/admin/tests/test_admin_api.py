@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import stat
+import time
 from importlib.util import find_spec
 
 import pytest
@@ -479,6 +480,23 @@ def test_live_pages_are_counted(site):
 def test_the_past_is_there_for_charts(shop, eventually):
     found = eventually(lambda: (s := shop.run("admin.series", span="15m"))["times"] and s, timeout=30)
     assert len(found["values"]["core.connections_open"]) == len(found["times"])
+
+
+def test_the_past_outlives_a_restart_where_monitoring_keeps_it(site, installed, eventually):
+    web = site(plugins=installed("monitoring"), source=SHOP)
+    with web.server.client() as client:
+        for _ in range(50):
+            client.call("shop.price")
+    eventually(lambda: web.run("monitoring.metrics", seconds=60)["total"]["count"] >= 50, timeout=30)
+    stopped = time.time()
+    web.restart()
+
+    def before():
+        found = web.run("admin.series", span="15m", names=["calls.per_s"])
+        pairs = zip(found["times"], found["values"].get("calls.per_s", []), strict=False)
+        return [value for at, value in pairs if at < stopped and value]
+
+    eventually(before, timeout=60)
 
 
 # --- the document ---------------------------------------------------------------------------------

@@ -78,6 +78,18 @@ def test_a_coarser_past_is_the_mean_of_the_finer():
     assert coarse["values"]["late"] == [None] * 30 + [1.0] * 29, "what was not measured is null, and no zero"
 
 
+def test_the_past_is_filled_in_and_the_step_under_way_goes_on():
+    series, start = Series(), 900 * 1_111_111
+    now = start + 60.0 * 10 + 30
+    series.fill("6h", [start + 60.0 * n for n in range(11)], {"level": [float(n) for n in range(10)] + [None]}, now)
+    assert series.shown("6h", [])["values"] == {"level": [float(n) for n in range(10)]}
+    series.fill("7d", [start - 900.0, float(start)], {"level": [3.0, 4.0]}, now)
+    series.put(now, {"level": 4.0, "new": 1.0})
+    series.put(start + 900.0, {"level": 9.0})
+    coarse = series.shown("7d", [])
+    assert (coarse["times"], coarse["values"]) == ([start - 900.0, start], {"level": [3.0, 4.0], "new": [None, 1.0]})
+
+
 def test_names_are_bounded():
     series = Series()
     for second in range(5):

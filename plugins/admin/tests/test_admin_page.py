@@ -43,8 +43,9 @@ def chromium(request) -> Iterator[Any]:
     if find_spec("playwright") is None or not Path("/usr/bin/chromium").exists():
         reason = "playwright or /usr/bin/chromium is missing"
         (pytest.fail if request.config.getoption("--require-services") else pytest.skip)(reason)
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=30_000)  # the machine may be busy
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path="/usr/bin/chromium", headless=True, args=FLAGS)
         yield browser
@@ -229,9 +230,46 @@ def test_a_failure_leads_to_its_group_and_a_sample_trace(site, installed, watche
     expect(seen.card("Error groups")).to_contain_text("Only groups seen near")
 
 
-def test_a_user_is_suspended_and_reinstated(site, installed, watched):
+def test_a_spike_leads_to_the_commands_of_that_moment_and_one_of_them_over_time(site, installed, watched):
     from playwright.sync_api import expect
 
+    web = site(plugins=installed("monitoring"), source=SHOP)
+    seen = watched(web)
+    page = seen.log_in()
+    with Load(web.server, "shop.price"):
+        expect(seen.card("Top commands")).to_contain_text("shop.price")
+        chart = page.locator('[data-chart="Latency"] .plot')
+        expect(page.locator('[data-chart="Latency"] path.line').first).to_have_attribute("d", re.compile("L"))
+        chart.focus()
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("Enter")
+        moment = page.get_by_role("dialog", name=re.compile("^Commands at"))
+        moment.get_by_role("button", name="shop.price").click()
+        command = page.get_by_role("dialog", name="shop.price")
+        expect(command.locator('[data-chart="Calls of shop.price"] path.line')).to_have_attribute("d", re.compile("M"))
+        command.get_by_role("button", name="What a call passes").click()
+    page.get_by_role("heading", level=1, name="Server").wait_for()
+    expect(seen.card("What a call passes")).to_contain_text("Time limit")
+
+
+def test_the_audit_trail_is_searched_and_verified(site, installed, watched):
+    from playwright.sync_api import expect
+
+    web = site(plugins=installed("security"))
+    web.run("security.block", network="192.0.2.9", reason="he knows why")
+    seen = watched(web)
+    seen.log_in()
+    seen.view("Security")
+    trail = seen.card("Audit trail")
+    trail.get_by_label("Entries with this event").fill("address.blocked")
+    trail.get_by_role("button", name="Search").click()
+    expect(trail.locator("tr", has_text="192.0.2.9")).to_contain_text("he knows why")
+    trail.get_by_role("button", name="Verify").click()
+    expect(trail).to_contain_text("entries are as they were written")
+
+
+def staffed(site, installed, watched) -> Watched:
+    """The page of the administrator ada; there is a user bob too."""
     web = site(plugins=installed("transactions", "accounts"))
     with web.server.admin() as operator:
         operator.call("account.create", name="ada", password="correct horse 1", role="admin")
@@ -244,6 +282,37 @@ def test_a_user_is_suspended_and_reinstated(site, installed, watched):
     page.get_by_role("button", name="Log in").click()
     page.wait_for_selector("#live.live")
     seen.view("Clients")
+    return seen
+
+
+def test_a_new_token_is_shown_this_once_and_its_session_can_be_ended(site, installed, watched):
+    from playwright.sync_api import expect
+
+    seen = staffed(site, installed, watched)
+    page = seen.page
+    seen.card("Accounts").locator("tr", has_text="ada").get_by_role("button", name="New token").click()
+    form = page.get_by_role("dialog", name="New token: ada")
+    form.get_by_label("label").fill("the nightly job")
+    form.get_by_label("reason").fill("a test")
+    form.get_by_role("button", name="New token").click()
+    dialog = page.get_by_role("dialog", name="The new token")
+    token = dialog.locator("pre").inner_text()
+    assert seen.web.get("/api/v1/whoami", token=token).json["name"] == "ada"
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    page.reload()
+    row = seen.card("Sessions and tokens").locator("tr", has_text="the nightly job")
+    expect(row).to_contain_text("token")
+    row.get_by_role("button", name="End").click()
+    seen.confirm("End")
+    expect(row).to_have_count(0)
+    assert seen.web.get("/api/v1/whoami", token=token).status == 401
+
+
+def test_a_user_is_suspended_and_reinstated(site, installed, watched):
+    from playwright.sync_api import expect
+
+    seen = staffed(site, installed, watched)
     row = seen.card("Accounts").locator("tr", has_text="bob")
     row.get_by_role("button", name="Suspend").click()
     seen.confirm("Suspend", "a rude word")
@@ -319,10 +388,7 @@ def test_a_page_finds_its_server_again_after_a_restart(site, watched):
     from playwright.sync_api import expect
 
     web = site()
-    port = web.port
-    web.server.config.write_text(web.server.config.read_text().replace(":0", f":{port}"))
-    web.server.stop()
-    web.server.start()
+    web.restart()
     seen = watched(web)
     page = seen.log_in()
     web.server.stop()

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from gevent import ssl as gevent_ssl
-from tidegate import Event, Fault, hookimpl
+from tidegate import Event, hookimpl
 
-from tidegate_admin import assets, openapi
+from tidegate_admin import assets, figures, openapi
 from tidegate_admin.access import Access, operator_token
 from tidegate_admin.administration import Administration
 from tidegate_admin.feeds import Feeds
 from tidegate_admin.listener import Listener
+from tidegate_admin.proxies import networks_of
 from tidegate_admin.series import Series
 from tidegate_admin.settings import SETTINGS, place_of
 from tidegate_admin.site import Site
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Admin"]
 
 END_S = 2.0
-#: Of `monitoring.metrics`, beside all levels: what the charts show.
-_FIGURES = ("per_s", "p50_ms", "p90_ms", "p99_ms", "failed_percent")
 
 
 class Admin(Administration):
@@ -47,10 +46,10 @@ class Admin(Administration):
                 f"listen {place}: tokens would cross the network in clear text; "
                 "set tls_cert and tls_key, listen on 127.0.0.1, or set clear = true"
             )
+        self.proxies = networks_of(config.proxy_from)
         if hasattr(self, "timeline"):
             self.timeline.resize(config.events)
             return
-        self.port = place.port
         self.feeds = Feeds(self)
         self.series = Series()
         self.timeline = Timeline(config.events, self.server.clock.now, self.feeds.tell)
@@ -76,7 +75,6 @@ class Admin(Administration):
             raise RuntimeError(
                 f"listen {place}: {error.strerror or error}; choose another address, [plugins.admin] listen"
             ) from error
-        self.port = self.listener.place.port
         try:
             yield
         finally:
@@ -88,10 +86,11 @@ class Admin(Administration):
         assert self.listener is not None
         self._describe()
         self.listener.start()
-        self.feeds.start()
         scheme = "https" if self.listener.context is not None else "http"
         hint = "accounts and their tokens open it" if self._accounts() else f"the token is in {self.data / 'token'}"
         self.log.info("admin site on %s://%s; %s", scheme, self.listener.place, hint)
+        figures.recall(self.server, self.log, self.series)
+        self.feeds.start()
 
     def _accounts(self) -> bool:
         """Whether somebody judges tokens: then the operator's is none."""
@@ -147,20 +146,9 @@ class Admin(Administration):
     # --- live numbers -----------------------------------------------------------------------------
 
     def read(self) -> tuple[float, dict[str, float]]:
-        """The charts' numbers now, by name, and keep them: every gauge, and what monitoring says where it is
-        installed. Switches."""
-        server = self.server
-        values: dict[str, float] = {}
-        if "monitoring.metrics" in server.commands:
-            try:
-                found = server.call("monitoring.metrics", {"seconds": 2 if self.feeds.viewers else 5})
-            except Fault as fault:
-                self.log.debug("monitoring said nothing: %s", fault)
-            else:
-                values = {f"calls.{name}": float(found["total"][name]) for name in _FIGURES}
-                values["loop.lag_ms"] = float(found["loop_lag"]["p99_ms"])
-        values |= server.gauges()
-        at = server.clock.wall()
+        """The charts' numbers now, by name, and keep them. Switches."""
+        values = figures.read(self.server, self.log, 2 if self.feeds.viewers else 5)
+        at = self.server.clock.wall()
         self.series.put(at, values)
         return round(at, 3), {name: round(value, 4) for name, value in values.items()}
 

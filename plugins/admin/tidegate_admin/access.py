@@ -108,9 +108,10 @@ class Access:
 
     # --- sessions ---------------------------------------------------------------------------------
 
-    def cookie_name(self, secure: bool) -> str:
+    @staticmethod
+    def cookie_name(request: Request) -> str:
         """Browsers keep one jar for all ports of a host, so the name has the port."""
-        return f"{'__Host-' if secure else ''}tidegate-{self.plugin.port}"
+        return f"{'__Host-' if request.secure else ''}tidegate-{request.port}"
 
     def start(self, caller: Caller) -> str:
         """A new session's id, which is the cookie's value."""
@@ -123,7 +124,7 @@ class Access:
 
     def session(self, request: Request) -> Caller | None:
         """The caller of a browser that is logged in."""
-        id = request.cookie(self.cookie_name(request.secure))
+        id = request.cookie(self.cookie_name(request))
         if not id or not _TOKEN.fullmatch(id):
             return None
         kept = self._sessions.get(key := self._key(id))

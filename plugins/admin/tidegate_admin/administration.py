@@ -67,6 +67,7 @@ class Administration(Plugin):
             "scopes": scopes,
             "server": server.settings.server.name,
             "version": server.registry.plugins["core"].version,
+            "uptime_s": round(server.clock.now() - (server.started or server.clock.now()), 3),
             "maintenance": server.maintenance,
             "now": round(server.clock.wall(), 3),
         }

@@ -13,12 +13,12 @@ from gevent.event import Event as Signal
 from tidegate import Fault
 from tidegate.faults import ServerOverloaded
 
+from tidegate_admin.series import READ_S
+
 if TYPE_CHECKING:
     from tidegate_admin import Admin
 
-TICK_S = 2.0
-#: Without a live page the charts' numbers are read less often.
-IDLE_TICK_S = 5.0
+TICK_S = 2.0  # where somebody looks; else READ_S
 BEAT_S = 15.0  # a comment, so that proxies keep the stream and a browser that is gone is noticed
 CHECK_S = 10.0  # so often who watches must still be allowed to
 MAX_WATCHED = 20
@@ -163,7 +163,7 @@ class Feeds:
             if self.viewers:
                 self.plugin.server.clock.sleep(TICK_S)
             else:
-                self._faster.wait(IDLE_TICK_S)
+                self._faster.wait(READ_S)
 
 
 def frame(event: str, data: Any) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from http.cookies import CookieError, SimpleCookie
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 from tidegate.faults import InvalidEncoding, InvalidValue, MalformedRequest, NestingTooDeep, ProtocolError, TooManyItems
 
+from tidegate_admin.proxies import Network, client_of, is_trusted
 from tidegate_admin.settings import is_address
 
 MAX_DEPTH = 32
@@ -31,13 +32,16 @@ class Answer(NamedTuple):
 class Request:
     """One request. Segments of the path are decoded one by one, so that `%2F` stays inside its segment."""
 
-    def __init__(self, environ: Mapping[str, Any]) -> None:
+    def __init__(self, environ: Mapping[str, Any], proxies: Sequence[Network] = ()) -> None:
         self.environ = environ
         self.method: str = environ["REQUEST_METHOD"]
         self.raw_path: str = environ["tidegate.path"]
         self.body: bytes = environ["tidegate.body"]
-        self.address: str | None = environ.get("REMOTE_ADDR")
+        peer: str | None = environ.get("REMOTE_ADDR")
+        self.address = client_of(peer, self.header("X-Forwarded-For"), proxies)
         self.secure = environ["wsgi.url_scheme"] == "https"
+        if is_trusted(peer, proxies) and (scheme := self.header("X-Forwarded-Proto")):
+            self.secure = scheme.rpartition(",")[2].strip().lower() == "https"
 
     @property
     def segments(self) -> list[str]:
@@ -59,6 +63,12 @@ class Request:
         if text.startswith("["):
             return text[1:].partition("]")[0]
         return text.rpartition(":")[0] if ":" in text else text
+
+    @property
+    def port(self) -> str:
+        """The port that the browser asked, which behind a proxy is not ours."""
+        port = self.header("Host").rpartition("]")[2].partition(":")[2]
+        return port if port.isascii() and port.isdigit() else "443" if self.secure else "80"
 
     def for_us(self, hosts: Iterable[str]) -> bool:
         """Whether Host is an address or a name of ours: a page of somebody else's, whose name was made to point here

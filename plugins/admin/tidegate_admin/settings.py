@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from tidegate_admin.proxies import networks_of
+
 
 class Place(NamedTuple):
     """Where the site listens."""
@@ -49,6 +51,13 @@ def _is_place(field: str, value: str, error: Callable[[str, str], None]) -> None
         error(field, str(wrong))
 
 
+def _is_network(field: str, value: str, error: Callable[[str, str], None]) -> None:
+    try:
+        networks_of([value])
+    except ValueError as wrong:
+        error(field, str(wrong))
+
+
 def _whole(default: int, low: int, high: int, help: str, unit: str) -> dict[str, Any]:
     return {"type": "integer", "default": default, "min": low, "max": high, "meta": {"help": help, "unit": unit}}
 
@@ -84,6 +93,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "meta": {
             "help": "Names by which browsers reach the site, beside localhost and addresses; any other is refused.",
             "example": ["admin.example.org"],
+        },
+    },
+    "proxy_from": {
+        "type": "list",
+        "maxlength": 1000,
+        "schema": {"type": "string", "check_with": _is_network},
+        "default": [],
+        "meta": {
+            "help": "Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; nobody else's are.",
+            "example": ["10.0.0.0/8", "2001:db8::/32"],
         },
     },
     "session_s": _seconds(43_200, 60, 2_592_000, "How long a browser stays logged in."),

@@ -58,7 +58,7 @@ class Site:
         self.assets = assets
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        request = Request(environ)
+        request = Request(environ, self.plugin.proxies)
         try:
             answer = self._answer(request)
         except Exception as error:
@@ -152,6 +152,9 @@ class Site:
             ]
         if not found:
             raise MethodNotFound("There is nothing at this path; /api/v1/openapi.json says what is where")
+        # OpenAPI 3.1, Paths Object: `/users/mine` is looked at before `/users/{user}`.
+        plainest = min(len(given) for _, given in found)
+        found = [(one, given) for one, given in found if len(given) == plainest]
         for operation, given in found:
             if operation.method == method:
                 fields = {name: typed([(name, text)], operation.schemas)[name] for name, text in given.items()}
@@ -279,7 +282,7 @@ class Site:
 
     def _cookies(self, request: Request, id: str | None) -> Headers:
         """The session's cookie, which scripts can't read, and its proof for our own page, which can."""
-        name, secure = self.access.cookie_name(request.secure), "; Secure" if request.secure else ""
+        name, secure = self.access.cookie_name(request), "; Secure" if request.secure else ""
         age = int(self.plugin.config.session_s) if id else 0
         rest = f"; Path=/; Max-Age={age}; SameSite=Strict{secure}"
         proof = self.access.csrf(id) if id else ""

@@ -28,6 +28,7 @@ TOPICS: dict[str, str] = {
     "database.lost": "critical",
     "database.found": "info",
     "threat.detected": "warning",
+    "attack.changed": "warning",
     "address.blocked": "warning",
     "address.unblocked": "info",
     "login.failed": "info",

@@ -1,6 +1,6 @@
 // What an operator does: a form made from the command's own schema, asked for confirmation and a reason.
 
-import { button, h } from "./dom.js";
+import { button, coded, h } from "./dom.js";
 import { call, commands, may } from "./api.js";
 import { label } from "./format.js";
 
@@ -22,8 +22,11 @@ function field({ name, required: needed, schema, description }, given, id) {
   else if (kinds.includes("integer") || kinds.includes("number")) input = h("input", { ...attributes, type: "number", step: kinds.includes("integer") && !kinds.includes("number") ? "1" : "any", min: schema.minimum, max: schema.maximum, value: value ?? "" });
   else if (kinds.includes("object")) input = h("textarea", { ...attributes, rows: 3, spellcheck: "false" }, value === undefined ? "" : JSON.stringify(value));
   else input = h("input", { ...attributes, type: schema.writeOnly ? "password" : "text", maxlength: schema.maxLength, autocomplete: "off", spellcheck: "false", autocapitalize: "none", value: Array.isArray(value) ? value.join(", ") : value ?? "" });
-  return h("div", { class: "field" }, h("label", { for: id }, label(name), required ? null : h("small", {}, " optional")), input, description ? h("small", { id: `${id}-help` }, description) : null);
+  return h("div", { class: "field" }, h("label", { for: id }, label(name), unit(name), required ? null : h("small", {}, " optional")), input, description ? h("small", { id: `${id}-help` }, description) : null);
 }
+
+const UNITS = { s: "seconds", ms: "milliseconds", bytes: "bytes" };
+const unit = (name) => { const word = UNITS[name.split("_").at(-1)]; return word && name.includes("_") ? h("small", {}, ` in ${word}`) : null; };
 
 let forms = 0;
 /** {root, values()}: fields for a command's parameters, those in `given` filled in, those in `hidden` not shown. */
@@ -51,11 +54,13 @@ export function fields(name, given = {}, hidden = []) {
   return { root, values };
 }
 
+let dialogs = 0;
 /** Show something in a dialog. */
 export function open(title, content, actions = []) {
-  const dialog = h("dialog", { "aria-labelledby": "dialog-title" });
+  const name = `dialog-${(dialogs += 1)}`; // one may open over another
+  const dialog = h("dialog", { "aria-labelledby": name });
   const close = button("Close", () => dialog.close());
-  dialog.append(h("h2", { id: "dialog-title" }, title), content, h("p", { class: "buttons" }, actions, close));
+  dialog.append(h("h2", { id: name, tabindex: "-1", autofocus: true }, title), content, h("p", { class: "buttons" }, actions, close));
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
@@ -63,10 +68,10 @@ export function open(title, content, actions = []) {
 }
 
 /**
- * Ask, then run a command. `given` fills the form in; those in `fixed` can't be changed. Resolves with the result, or
- * undefined when it was not wanted.
+ * Ask, then run a command. `given` fills the form in; those in `fixed` can't be changed; `whom` says in words who or
+ * what it is about. Resolves with the result, or undefined when it was not wanted.
  */
-export function act(name, given = {}, { title, fixed = [], words, danger = true } = {}) {
+export function act(name, given = {}, { title, fixed = [], words, whom, danger = true } = {}) {
   const about = commands.get(name);
   const set = Object.fromEntries(fixed.map((key) => [key, given[key]]));
   const form = fields(name, given, fixed);
@@ -89,7 +94,7 @@ export function act(name, given = {}, { title, fixed = [], words, danger = true 
         problem.hidden = false;
       } finally { confirm.disabled = false; }
     };
-    dialog.append(h("form", { onsubmit: submit }, h("h2", { id: "act-title" }, title || about.name), h("p", { class: "hint" }, words || about.summary),
+    dialog.append(h("form", { onsubmit: submit }, h("h2", { id: "act-title" }, title || about.name, whom ? `: ${whom}` : null), h("p", { class: "hint" }, coded(words || about.summary)),
       known.length ? h("dl", { class: "facts" }, known) : null, form.root, problem, h("p", { class: "buttons" }, confirm, button("Cancel", () => dialog.close()))));
     dialog.addEventListener("close", () => { dialog.remove(); resolve(undefined); });
     document.body.append(dialog);
@@ -102,6 +107,6 @@ export function act(name, given = {}, { title, fixed = [], words, danger = true 
 export function actButton(text, name, given = {}, options = {}) {
   if (!may(name)) return null;
   const { after, focus, ...rest } = options;
-  const run = async () => { if ((await act(name, given, { title: text, ...rest })) !== undefined) after?.(); };
+  const run = async () => { const result = await act(name, given, { title: text, ...rest }); if (result !== undefined) after?.(result); };
   return button(text, run, { "data-focus": focus || `${name} ${JSON.stringify(given)}`, class: "small" });
 }

@@ -21,7 +21,7 @@ export function alerts({ refresh }) {
       if (name === "monitoring.alerts") {
         swap(active.body, result.active.length ? table(result.active, {
           columns: [
-            { name: "severity", label: "", cell: (row) => severity(row.severity) }, { name: "name" }, { name: "shown", label: "now" },
+            { name: "name", label: "alert", cell: (row) => [severity(row.severity), " ", row.name] }, { name: "shown", label: "now" },
             { name: "rule", class: "mono" }, { name: "subject" }, { name: "since" }, { name: "acknowledged", label: "looked after by" },
           ],
           actions: (row) => [
@@ -37,12 +37,12 @@ export function alerts({ refresh }) {
         }), h("p", { class: "buttons" }, actButton("Silence more", "monitoring.silence", { for_s: 3600 }, { danger: false, after: refresh })));
         swap(channels.body, Array.isArray(result.channels) ? table(result.channels, { caption: "Channels", none: "The log, and nobody else." }) : table(Object.entries(result.channels || {}).map(([channel, said]) => ({ channel, ...(typeof said === "object" ? said : { value: said }) })), { caption: "Channels", none: "The log, and nobody else." }));
         swap(history.body, table(result.history, {
-          columns: [{ name: "at", cell: (row) => moment(row.at) }, { name: "state" }, { name: "severity", cell: (row) => severity(row.severity) }, { name: "name" }, { name: "shown", label: "value" }, { name: "seconds", label: "after", cell: (row) => (row.state === "cleared" ? length(row.seconds) : "–") }, { name: "rule", class: "mono" }],
+          columns: [{ name: "at", cell: (row) => moment(row.at) }, { name: "name", label: "alert", cell: (row) => [severity(row.severity), " ", row.name] }, { name: "state" }, { name: "shown", label: "value" }, { name: "seconds", label: "after", cell: (row) => (row.state === "cleared" ? length(row.seconds) : "–") }, { name: "rule", class: "mono" }],
           caption: "What was raised and cleared", none: "Nothing yet.",
         }));
       } else {
         swap(rules.body, table(result, {
-          columns: [{ name: "name" }, { name: "severity", cell: (row) => (row.raised ? severity(row.severity) : row.severity) }, { name: "rule", class: "mono" }, { name: "value", label: "now" }, { name: "raised" }, { name: "origin", label: "set by" }],
+          columns: [{ name: "name" }, { name: "severity", cell: (row) => (row.raised ? severity(row.severity) : row.severity) }, { name: "rule", class: "mono" }, { name: "shown", label: "now", number: true }, { name: "raised" }, { name: "origin", label: "set by" }],
           actions: (row) => [actButton("Change", "monitoring.threshold", { name: row.name, severity: row.severity, rule: row.rule }, { fixed: ["name", "severity"], danger: false, after: refresh })],
           caption: "Rules",
         }), h("p", { class: "buttons" }, actButton("New rule", "monitoring.threshold", {}, { danger: false, after: refresh })));

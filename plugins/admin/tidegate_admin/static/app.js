@@ -83,7 +83,8 @@ function banner() {
 const THEMES = ["auto", "light", "dark"];
 function theme(name) {
   if (name === "auto") delete document.documentElement.dataset.theme; else document.documentElement.dataset.theme = name;
-  $("theme").textContent = `Theme: ${name}`;
+  $("theme").replaceChildren(h("span", { "aria-hidden": "true" }, "◐ "), h("span", { class: "if-wide" }, "Theme: "), name);
+  $("theme").setAttribute("aria-label", `Theme: ${name}`);
   try { localStorage.setItem("theme", name); } catch { /* it is not kept, then */ }
   theme.now = name;
 }
@@ -91,7 +92,7 @@ const turnTheme = () => theme(THEMES[(THEMES.indexOf(theme.now) + 1) % THEMES.le
 
 const KEYS = [
   ["1 … 9, 0", "the views, in the order of the menu"], ["/", "filter what is shown"], ["r", "time range"], ["p", "pause, and go on"],
-  ["t", "theme"], ["← →", "in a chart: read its points; Enter shows the errors of a moment"], ["Esc", "close a dialog"], ["?", "this"],
+  ["t", "theme"], ["← →", "in a chart: read its points; Enter shows what happened at a moment"], ["Esc", "close a dialog"], ["?", "this"],
 ];
 const help = () => open("Keys", h("dl", { class: "keys" }, KEYS.map(([key, words]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, words)))));
 

@@ -1,9 +1,11 @@
 // Small charts: lines over time, with a cursor for mouse and keyboard, and bars in tables.
 
 import { h, svg, swap } from "./dom.js";
-import { clock, day, number } from "./format.js";
+import { clock, day, number, when } from "./format.js";
 
 const HEIGHT = 130, LEFT = 58, RIGHT = 6, TOP = 8, BOTTOM = 8; // pixels
+const label = (step) => (step < 60 ? 76 : 54); // how wide one of the time axis is, with the room around it
+const TIMES = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800];
 
 /** Round numbers for an axis from 0 to at least `top`; `base` 1024 for bytes. */
 function steps(top, base = 10) {
@@ -12,6 +14,17 @@ function steps(top, base = 10) {
   const power = 10 ** Math.floor(Math.log10(rough / unit)) * unit;
   const step = [1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough) * power;
   return [0, 1, 2, 3].map((place) => place * step).filter((value, place) => place === 0 || value - step < top);
+}
+
+/** Round times of day from `since` to `until`, as many as there is room for, and what each is called. */
+function moments(since, until, room) {
+  const step = TIMES.find((seconds) => (until - since) / seconds <= Math.max(1, room / label(seconds))) || TIMES.at(-1);
+  const zone = new Date(until * 1000).getTimezoneOffset() * 60; // a day begins at the operator's midnight
+  const found = [];
+  for (let at = Math.ceil((since - zone) / step) * step + zone; at <= until; at += step) {
+    found.push([at, (at - zone) % 86400 === 0 ? day(at).slice(5) : clock(at).slice(0, step < 60 ? 8 : 5)]);
+  }
+  return found;
 }
 
 /**
@@ -36,7 +49,8 @@ export function lineChart(title, lines, { format = number, base, pick, pickLabel
     let text = "", pen = false;
     points.forEach((value, place) => {
       if (value === null || value === undefined) { pen = false; return; }
-      text += `${pen ? "L" : "M"}${x(times[place]).toFixed(1)} ${y(value).toFixed(1)}`;
+      const point = `${x(times[place]).toFixed(1)} ${y(value).toFixed(1)}`;
+      text += pen ? `L${point}` : `M${point}h0`; // a point that stands alone is a dot
       pen = true;
     });
     return text;
@@ -48,17 +62,18 @@ export function lineChart(title, lines, { format = number, base, pick, pickLabel
     const ticks = steps(Math.max(0, ...all), base);
     top = ticks.at(-1) || 1;
     const grid = ticks.map((value) => svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }));
+    const shownMoments = times.length > 1 ? moments(times[0], times.at(-1), width - LEFT - RIGHT) : [];
+    grid.push(...shownMoments.map(([moment]) => svg("line", { class: "grid", x1: x(moment), x2: x(moment), y1: TOP, y2: HEIGHT - BOTTOM })));
     const drawn = lines.map(({ name }, place) => svg("path", { class: `line line-${place}`, d: path(values[name] || []) }));
     const marker = cursor === null ? [] : [svg("line", { class: "cursor", x1: x(times[cursor]), x2: x(times[cursor]), y1: TOP, y2: HEIGHT - BOTTOM })];
     plot.replaceChildren(...grid, ...drawn, ...marker);
     const marks = ticks.map((value) => at(h("span", { class: "y" }, format(value)), 0, y(value)));
-    if (times.length > 1) {
-      const span = times.at(-1) - times[0];
-      const word = (moment) => (span > 86400 ? day(moment).slice(5) : clock(moment).slice(0, span < 600 ? 8 : 5));
-      marks.push(at(h("span", { class: "x" }, word(times[0])), LEFT, HEIGHT), at(h("span", { class: "x end" }, word(times.at(-1))), width - RIGHT, HEIGHT));
+    for (const [moment, word] of shownMoments) {
+      const half = word.length * 3.2, left = Math.min(width - RIGHT - half, Math.max(LEFT + half, x(moment)));
+      marks.push(at(h("span", { class: "x" }, word), left, HEIGHT));
     }
     labels.replaceChildren(...marks);
-    swap(legend, ...lines.map(({ name, label }, place) => h("li", { class: `key-${place}` }, h("i", {}), `${label} `, h("b", {}, format(last(name))))));
+    swap(legend, ...lines.map(({ name, label: text }, place) => h("li", { class: `key-${place}` }, h("i", {}), `${text} `, h("b", {}, format(last(name))))));
     const words = lines.map(({ name, label }) => `${label} ${format(last(name))}`).join(", ");
     area.setAttribute("aria-label", times.length ? `${title}: now ${words}; highest ${format(Math.max(0, ...all))}. Arrow keys read the past.` : `${title}: no numbers yet`);
   }
@@ -75,11 +90,11 @@ export function lineChart(title, lines, { format = number, base, pick, pickLabel
     render();
     if (place === null) return "";
     const words = lines.map(({ name, label }) => `${label} ${format(values[name]?.[place])}`);
-    tip.replaceChildren(h("b", {}, clock(times[place])), ...words.map((word, line) => h("span", { class: `key-${line}` }, h("i", {}), word)));
+    tip.replaceChildren(h("b", {}, when(times[place])), ...words.map((word, line) => h("span", { class: `key-${line}` }, h("i", {}), word)));
     const left = x(times[place]);
     tip.style.left = `${left}px`;
     tip.classList.toggle("left", left > width * 0.6);
-    return `${clock(times[place])}: ${words.join(", ")}`;
+    return `${when(times[place])}: ${words.join(", ")}`;
   }
 
   function nearest(event) {

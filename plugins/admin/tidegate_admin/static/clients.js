@@ -4,13 +4,15 @@ import { button, card, empty, h, missing, swap } from "./dom.js";
 import { call, has } from "./api.js";
 import { actButton, open, say } from "./act.js";
 import { facts, table } from "./draw.js";
-import { length } from "./format.js";
+import { length, moment } from "./format.js";
 
 export const whereabouts = (address) => (address ? h("a", { href: `#/address?of=${encodeURIComponent(address)}`, "data-focus": `at ${address}` }, address) : "–");
 
+const account = (id, name) => (id && id !== "operator" ? h("a", { href: `#/clients?user=${encodeURIComponent(id)}`, "data-focus": `user ${id}` }, name || id) : id || "–");
+
 export function connectionTable(rows, refresh) {
   return table(rows, {
-    columns: [{ name: "id", class: "mono" }, { name: "kind" }, { name: "address", cell: (row) => whereabouts(row.address) }, { name: "user" }, { name: "seconds", label: "for", cell: (row) => length(row.seconds), number: true }, { name: "calls" }, { name: "bytes_in", label: "in" }, { name: "bytes_out", label: "out" }],
+    columns: [{ name: "id", class: "mono" }, { name: "kind" }, { name: "address", cell: (row) => whereabouts(row.address) }, { name: "user", cell: (row) => account(row.user) }, { name: "seconds", label: "for", cell: (row) => length(row.seconds), number: true }, { name: "calls" }, { name: "bytes_in", label: "in" }, { name: "bytes_out", label: "out" }],
     actions: (row) => [actButton("Close", "system.close", { id: row.id }, { fixed: ["id"], after: refresh })],
     caption: "Connections", none: "Nobody is connected.",
   });
@@ -18,7 +20,7 @@ export function connectionTable(rows, refresh) {
 
 export function clients({ query }) {
   const connections = card("Connections", { wide: true, note: "the oldest first" });
-  const accounts = card("Accounts", { wide: true });
+  const accounts = card("Accounts", { wide: true }), sessions = card("Sessions and tokens", { wide: true, note: "the youngest first" });
   let after = "", page = [];
   const LIMIT = 50;
 
@@ -44,6 +46,18 @@ export function clients({ query }) {
       from ? button("From the start", () => { from = null; loadAccounts(); }, { "data-focus": "accounts first" }) : null,
       result.next ? button("More", () => { from = result.next; loadAccounts(); }, { "data-focus": "accounts more" }) : null));
   }
+  let since = null;
+  async function loadSessions() {
+    let result;
+    try { result = await call("account.list_sessions", { limit: 25, ...(since ? { after: since } : {}) }); } catch (error) { swap(sessions.body, empty(error.message)); return; }
+    swap(sessions.body, table(result.sessions, {
+      columns: [{ name: "name", label: "account", cell: (row) => account(row.user, row.name) }, { name: "kind" }, { name: "label" }, { name: "scopes", cell: (row) => (row.scopes ? row.scopes.join(", ") : "all") }, { name: "address", cell: (row) => whereabouts(row.address) }, { name: "used", label: "last used", cell: (row) => moment(row.used) }, { name: "expires", cell: (row) => moment(row.expires) }],
+      actions: (row) => [actButton("End", "account.end_sessions", { user: row.user, session: row.id }, { fixed: ["user", "session"], whom: `${row.kind} of ${row.name}`, after: loadSessions })],
+      caption: "Sessions and tokens of all accounts", none: "Nobody is logged in.",
+    }), h("p", { class: "buttons" },
+      since ? button("From the start", () => { since = null; loadSessions(); }, { "data-focus": "sessions first" }) : null,
+      result.next ? button("More", () => { since = result.next; loadSessions(); }, { "data-focus": "sessions more" }) : null));
+  }
   async function show(id) {
     try {
       const result = await call("account.show", { user: id });
@@ -54,23 +68,33 @@ export function clients({ query }) {
   if (has("account.list")) {
     let wait;
     filter.addEventListener("input", () => { clearTimeout(wait); from = null; wait = setTimeout(loadAccounts, 250); });
-    swap(accounts.body, h("div", { class: "bar-of-tools" }, filter, actButton("New account", "account.create", {}, { danger: false, after: loadAccounts })), list);
+    swap(accounts.body, h("div", { class: "bar-of-tools" }, filter, actButton("New account", "account.create", {}, { danger: false, after: (made) => { reveal(made); loadAccounts(); } })), list);
     loadAccounts();
     if (query.get("user")) show(query.get("user"));
+    loadSessions();
   } else swap(accounts.body, missing("accounts", "Users, roles and sessions"));
   loadConnections();
   let ticks = 0;
   return {
-    root: h("div", { class: "cards" }, connections.root, accounts.root), watch: [],
+    root: h("div", { class: "cards" }, connections.root, accounts.root, has("account.list_sessions") ? sessions.root : null), watch: [],
     tick() { if ((ticks += 1) % 3 === 0 && !connections.body.contains(document.activeElement)) loadConnections(); },
   };
 }
 
 function accountActions(row, after) {
+  const about = { fixed: ["user"], whom: row.name };
   return [
-    row.suspended ? actButton("Reinstate", "account.reinstate", { user: row.id }, { fixed: ["user"], danger: false, after }) : actButton("Suspend", "account.suspend", { user: row.id }, { fixed: ["user"], after }),
-    actButton("Role", "account.set_role", { user: row.id, role: row.role }, { fixed: ["user"], after }),
-    actButton("End sessions", "account.end_sessions", { user: row.id }, { fixed: ["user"], after }),
-    actButton("New token", "account.create_token", { user: row.id }, { fixed: ["user"], danger: false, after }),
+    row.suspended ? actButton("Reinstate", "account.reinstate", { user: row.id }, { ...about, danger: false, after }) : actButton("Suspend", "account.suspend", { user: row.id }, { ...about, after }),
+    actButton("Role", "account.set_role", { user: row.id, role: row.role }, { ...about, after }),
+    actButton("End sessions", "account.end_sessions", { user: row.id }, { ...about, after }),
+    actButton("New password", "account.reset_password", { user: row.id }, { ...about, after: (made) => { reveal(made); after(); } }),
+    actButton("New token", "account.create_token", { user: row.id }, { ...about, danger: false, after: (made) => { reveal(made); after(); } }),
   ];
+}
+
+/** A secret that the server tells this once. */
+function reveal({ token, password }) {
+  if (!token && !password) return;
+  const words = token ? "token" : "password";
+  open(`The new ${words}`, h("div", {}, h("p", {}, "It is shown this once; the server keeps only its hash."), h("pre", { tabindex: "0", "aria-label": `The new ${words}` }, token || password)));
 }

@@ -40,4 +40,7 @@ export function card(title, { note, wide, id } = {}, ...children) {
 export const missing = (plugin, what) =>
   h("p", { class: "missing" }, `${what} needs the plugin “${plugin}”, which is not installed here: pip install tidegate-${plugin}`);
 
+/** Text whose parts in backticks are code. */
+export const coded = (text) => text.split("`").map((part, place) => (place % 2 ? h("code", {}, part) : part));
+
 export const empty = (text) => h("p", { class: "empty" }, text);

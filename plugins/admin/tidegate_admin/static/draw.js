@@ -1,8 +1,8 @@
 // Tables, lists and the words of a panel's `draw`: table, number, line, list, timeline.
 
-import { empty, h } from "./dom.js";
+import { button, empty, h } from "./dom.js";
 import { lineChart } from "./charts.js";
-import { isWord, label, moment, number, shown } from "./format.js";
+import { isWord, label, moment, number, shown, when } from "./format.js";
 
 const numeric = (rows, name) => !isWord(name) && rows.some((row) => typeof row[name] === "number") && rows.every((row) => row[name] === null || typeof row[name] === "number");
 
@@ -12,14 +12,31 @@ const numeric = (rows, name) => !isWord(name) && rows.some((row) => typeof row[n
  */
 export function table(rows, { columns, actions, caption, none = "Nothing here." } = {}) {
   if (!rows || !rows.length) return empty(none);
-  const names = columns || [...new Set(rows.slice(0, 20).flatMap((row) => Object.keys(row)))].slice(0, 12);
+  // Where nobody says which: what a row is called before how much it is.
+  const found = [...new Set(rows.slice(0, 20).flatMap((row) => Object.keys(row)))];
+  const names = columns || [...found.filter((name) => !numeric(rows, name)), ...found.filter((name) => numeric(rows, name))].slice(0, 12);
   const shape = names.map((column) => (typeof column === "string" ? { name: column } : column)).map((column) => ({
     label: label(column.name), cell: (row) => shown(column.name, row[column.name]), number: numeric(rows, column.name), ...column,
   }));
-  const head = h("tr", {}, shape.map((column) => h("th", { scope: "col", class: column.number ? "number" : null }, column.label)), actions ? h("th", { scope: "col" }, h("span", { class: "unseen" }, "Actions")) : null);
-  const body = rows.map((row) => h("tr", {}, shape.map((column, place) => h(place ? "td" : "th", { scope: place ? null : "row", class: column.number ? "number" : column.class }, column.cell(row))), actions ? h("td", { class: "actions" }, actions(row)) : null));
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption || "Table" },
-    h("table", {}, caption ? h("caption", { class: "unseen" }, caption) : null, h("thead", {}, head), h("tbody", {}, body)));
+  // The roles are said aloud since a phone shows rows as blocks, which takes them from the elements.
+  const head = h("tr", { role: "row" }, shape.map((column) => h("th", { scope: "col", role: "columnheader", class: column.number ? "number" : null }, column.label)), actions ? h("th", { scope: "col", role: "columnheader" }, h("span", { class: "unseen" }, "Actions")) : null);
+  const cell = (column, place, row) => {
+    const inside = column.cell(row);
+    const kind = [column.number ? "number" : column.class, inside === "–" ? "none" : null].filter(Boolean).join(" ");
+    return h(place ? "td" : "th", { scope: place ? null : "row", role: place ? "cell" : "rowheader", class: kind || null, "data-label": column.label }, inside);
+  };
+  const body = rows.map((row) => h("tr", { role: "row" }, shape.map((column, place) => cell(column, place, row)), actions ? h("td", { class: "actions", role: "cell" }, actions(row)) : null));
+  const wide = shape.length + (actions ? 2 : 0) > 5;
+  return h("div", { class: wide ? "scroll stack" : "scroll", tabindex: "0", role: "region", "aria-label": caption || "Table" },
+    h("table", { role: "table" }, caption ? h("caption", { class: "unseen" }, caption) : null, h("thead", { role: "rowgroup" }, head), h("tbody", { role: "rowgroup" }, body)));
+}
+
+/** The first `few` of many rows, drawn by `draw(rows)`, and a button for the rest; `key` names it, for the focus. */
+const unfolded = new Set();
+export function some(rows, few, key, draw, again) {
+  const all = unfolded.has(key);
+  const turn = () => { if (all) unfolded.delete(key); else unfolded.add(key); again(); };
+  return [draw(all ? rows : rows.slice(0, few)), rows.length > few ? h("p", { class: "buttons" }, button(all ? "Fewer" : `All ${rows.length}`, turn, { class: "small", "data-focus": `some ${key}` })) : null];
 }
 
 /** Names and values. */
@@ -56,9 +73,10 @@ export function timeline(rows, about = () => []) {
   if (!rows.length) return empty("Nothing has happened yet.");
   return h("ol", { class: "timeline" }, folded(rows).map(({ row, count }) => {
     const fields = row.fields || Object.fromEntries(Object.entries(row).filter(([name]) => !["at", "topic", "severity", "title", "number"].includes(name)));
+    const links = about(row);
     return h("li", { class: row.severity || "info" }, moment(row.last || row.at), " ",
       h("b", {}, row.topic || row.title || ""), " ", h("span", { class: "unseen" }, row.severity || ""),
-      count > 1 ? h("span", { class: "many" }, `${count} times`) : null, h("span", { class: "words" }, summary(fields)), " ", about(row));
+      count > 1 ? h("span", { class: "many" }, `${count} times`) : null, h("span", { class: "words" }, summary(fields, links.length > 0)), " ", links);
   }));
 }
 
@@ -69,18 +87,18 @@ function folded(rows) {
   const latest = (row) => row.last || row.at;
   for (const row of [...rows].sort((a, b) => latest(b) - latest(a))) {
     if (row.topic !== topic) { run = new Map(); topic = row.topic; }
-    const key = row.topic === undefined || row.severity === "critical" ? row : `${row.fields?.address} ${row.fields?.prefix} ${row.fields?.method} ${row.fields?.name} ${row.fields?.code}`;
+    const key = row.topic === undefined || row.severity === "critical" ? row : `${row.fields?.address} ${row.fields?.prefix} ${row.topic === "rate.exceeded" ? "" : row.fields?.method} ${row.fields?.name} ${row.fields?.code}`;
     if (run.has(key)) run.get(key).count += row.count || 1;
     else { const one = { row, count: row.count || 1 }; run.set(key, one); shown.push(one); }
   }
   return shown;
 }
 
-const HIDDEN = new Set(["connection_id", "proof", "fingerprint", "params", "rules", "prefix", "severity", "field"]);
-function summary(fields) {
+const HIDDEN = new Set(["connection_id", "proof", "fingerprint", "params", "rules", "prefix", "severity", "field", "retry_after", "count"]);
+export function summary(fields, linked) {
   return Object.entries(fields)
-    .filter(([name, value]) => !HIDDEN.has(name) && value !== null && value !== "" && value !== undefined && !(name === "user_id" && value === fields.actor) && !(name === "mode" && value === "enforce"))
-    .map(([name, value]) => `${label(name)} ${typeof value === "object" ? JSON.stringify(value) : typeof value === "number" ? (name === "until" ? new Date(value * 1000).toISOString() : /code|port/.test(name) ? value : number(value)) : value}`)
+    .filter(([name, value]) => !HIDDEN.has(name) && !(linked && name === "address") && value !== null && value !== "" && value !== undefined && !(name === "user_id" && value === fields.actor) && !(name === "mode" && value === "enforce"))
+    .map(([name, value]) => `${label(name)} ${typeof value === "object" ? JSON.stringify(value) : typeof value === "number" ? (name === "until" ? when(value) : /code|port/.test(name) ? value : number(value)) : value}`)
     .join(" · ");
 }
 

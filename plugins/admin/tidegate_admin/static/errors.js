@@ -13,13 +13,13 @@ export function errors({ query, refresh, go }) {
   const groups = card("Error groups", { wide: true });
   const codes = card("By code");
   const commands = card("By command");
-  const rest = card("Recovery");
+  const rest = card("Recovery", { wide: true });
   const breakers = card("Circuit breakers", { wide: true });
   if (!has("errors.stats")) return { root: h("div", { class: "cards" }, card("Errors", {}, missing("errors", "Counting errors, retry and breakers")).root), watch: [] };
 
-  const code = query.get("code"), at = Number(query.get("at")) || 0;
-  const chosen = (row) => (!code || String(row.code) === code) && (!at || (row.first <= at + NEAR_S && row.last >= at - NEAR_S));
-  const filter = code || at ? h("p", { class: "filter" }, "Only ", code ? `code ${code}` : "groups seen near ", at ? moment(at) : null, " ", button("Show all", () => go("#/errors"), { class: "small" })) : null;
+  const code = query.get("code"), at = Number(query.get("at")) || 0, command = query.get("command");
+  const chosen = (row) => (!code || String(row.code) === code) && (!command || row.commands.includes(command)) && (!at || (row.first <= at + NEAR_S && row.last >= at - NEAR_S));
+  const filter = code || at || command ? h("p", { class: "filter" }, "Only ", code ? `code ${code}` : command ? `groups of ${command}` : "groups seen near ", at ? moment(at) : null, " ", button("Show all", () => go("#/errors"), { class: "small" })) : null;
 
   async function detail(row) {
     const logged = h("p", {}, "In the log under request id ", h("code", {}, row.request_id || "–"));
@@ -35,7 +35,7 @@ export function errors({ query, refresh, go }) {
       if (name === "errors.groups") {
         swap(groups.body, filter, table(result.filter(chosen), {
           columns: [
-            { name: "code" }, { name: "error", cell: (row) => button(row.error || row.type, () => detail(row), { class: "link", "data-focus": row.fingerprint }) },
+            { name: "error", cell: (row) => button(row.error || row.type, () => detail(row), { class: "link", "data-focus": row.fingerprint }) }, { name: "code" },
             { name: "where", class: "mono" }, { name: "count" }, { name: "commands" }, { name: "first" }, { name: "last" },
           ],
           caption: "Error groups, the one seen last first", none: filter ? "No group fits." : "Nothing has failed for a reason of ours.",

@@ -41,7 +41,7 @@ export function about(row) {
 
 export const GROUPS = {
   everything: [],
-  security: ["threat.", "address.", "login.", "connection.refused", "protocol.", "rate."],
+  security: ["threat.", "attack.", "address.", "login.", "connection.refused", "protocol.", "rate."],
   trouble: ["plugin.", "loop.", "log.", "breaker.", "retry.", "load.", "database.", "alert."],
   people: ["operator.", "account.", "config.", "maintenance.", "server."],
 };

@@ -44,15 +44,16 @@ const two = (value) => String(value).padStart(2, "0");
 export const clock = (at) => { const d = new Date(at * 1000); return `${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}`; };
 export const day = (at) => { const d = new Date(at * 1000); return `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())}`; };
 
-/** A moment: the time of day, with the day when it was another one. */
+/** The time of day, with the day when it is another one. */
+export const when = (at) => (new Date(at * 1000).toDateString() === new Date().toDateString() ? clock(at) : `${day(at)} ${clock(at)}`);
+
 export function moment(at) {
   if (!at) return "–";
   const date = new Date(at * 1000);
-  const today = date.toDateString() === new Date().toDateString();
-  return h("time", { datetime: date.toISOString(), title: date.toISOString() }, today ? clock(at) : `${day(at)} ${clock(at)}`);
+  return h("time", { datetime: date.toISOString(), title: date.toISOString() }, when(at));
 }
 
-const TIMES = /^(at|first|last|since|until|from|created|expires|last_used|used|started|opened|ends|told|seen|first_seen|last_seen)$/;
+const TIMES = /^(at|first|last|since|until|from|to|created|expires|last_used|used|started|opened|ends|told|seen|first_seen|last_seen)$/;
 
 /** A number that says when, or which one, and not how much. */
 export const isWord = (name) => TIMES.test(name) || /code$|^id$|^pid$|^port$/.test(name);
@@ -80,7 +81,7 @@ export function shown(name, value) {
     const entries = Object.entries(value);
     if (!entries.length) return "–";
     if (entries.length <= 4 && entries.every(([, item]) => typeof item !== "object")) {
-      return entries.map(([key, item]) => `${key}: ${item}`).join(", ");
+      return entries.map(([key, item]) => `${key}: ${TIMES.test(key) && item > 1e9 ? when(item) : item}`).join(", ");
     }
     return h("details", {}, h("summary", {}, `${entries.length} values`), h("pre", {}, JSON.stringify(value, null, 1)));
   }

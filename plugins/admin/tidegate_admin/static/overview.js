@@ -4,8 +4,9 @@ import { card, empty, h, missing, swap } from "./dom.js";
 import { has, live } from "./api.js";
 import { bar, lineChart } from "./charts.js";
 import { actButton } from "./act.js";
-import { severity, table, tiles, timeline } from "./draw.js";
+import { severity, some, table, tiles, timeline } from "./draw.js";
 import { whereabouts } from "./clients.js";
+import { named, showMoment } from "./commands.js";
 import { about, chooser, events, GROUPS, within } from "./events.js";
 import { bytes, length, millis, moment, number, percent } from "./format.js";
 import { points } from "./points.js";
@@ -14,11 +15,12 @@ const at = (name) => live.values[name];
 
 export function overview({ go }) {
   const monitored = has("monitoring.metrics");
+  const ofMoment = has("monitoring.series") ? { pick: showMoment, pickLabel: "Show the commands of this moment" } : {};
   const pickErrors = has("errors.groups") ? (moment) => go(`#/errors?at=${Math.round(moment)}`) : undefined;
   const charts = [
     ...(monitored ? [
-      lineChart("Calls a second", [{ name: "calls.per_s", label: "calls" }]),
-      lineChart("Latency", [{ name: "calls.p50_ms", label: "p50" }, { name: "calls.p90_ms", label: "p90" }, { name: "calls.p99_ms", label: "p99" }], { format: millis }),
+      lineChart("Calls a second", [{ name: "calls.per_s", label: "calls" }], ofMoment),
+      lineChart("Latency", [{ name: "calls.p50_ms", label: "p50" }, { name: "calls.p90_ms", label: "p90" }, { name: "calls.p99_ms", label: "p99" }], { format: millis, ...ofMoment }),
       lineChart("Failed calls", [{ name: "calls.failed_percent", label: "failed" }], { format: percent, pick: pickErrors, pickLabel: "Show the error groups of this moment" }),
     ] : []),
     lineChart("Connections", [{ name: "core.connections_open", label: "open" }, { name: "core.calls_running", label: "calls running" }]),
@@ -43,7 +45,7 @@ export function overview({ go }) {
   if (!ask) swap(offenders.body, missing("security", "Seeing attackers"));
 
   let group = "everything";
-  const told = () => swap(line.body, chooser(group, (name) => { group = name; told(); }), timeline(events.filter((row) => within(row, GROUPS[group])).slice(0, 60), about));
+  const told = () => swap(line.body, chooser(group, (name) => { group = name; told(); }), some(events.filter((row) => within(row, GROUPS[group])), 25, "time line", (rows) => timeline(rows, about), told));
   told();
 
   function tick() {
@@ -73,8 +75,7 @@ export function overview({ go }) {
   const panels = {
     "monitoring.alerts": ({ result }) => swap(alerts.body, result.active.length ? table(result.active, {
       columns: [
-        { name: "severity", label: "", cell: (row) => severity(row.severity) },
-        { name: "name", cell: (row) => h("span", { title: row.rule }, row.name) },
+        { name: "name", label: "alert", cell: (row) => [severity(row.severity), " ", h("span", { title: row.rule }, row.name)] },
         { name: "shown", label: "now" }, { name: "seconds", label: "for", cell: (row) => length(row.seconds), number: true },
       ],
       actions: (row) => [row.silenced ? h("small", {}, "silenced") : actButton("Silence", "monitoring.silence", { name: row.name, for_s: 3600 }, { fixed: ["name"], danger: false })],
@@ -84,7 +85,7 @@ export function overview({ go }) {
       const most = Math.max(...result.calls.map((row) => row.per_s), 0.001);
       swap(top.body, table(result.calls.slice(0, 10), {
         columns: [
-          { name: "command" }, { name: "per_s", cell: (row) => bar(number(row.per_s), row.per_s / most), number: true },
+          { name: "command", cell: (row) => named(row.command) }, { name: "per_s", cell: (row) => bar(number(row.per_s), row.per_s / most), number: true },
           { name: "p50_ms", label: "p50" }, { name: "p99_ms", label: "p99" }, { name: "failed_percent", label: "failed" },
         ],
         caption: "Commands by calls a second", none: "No call in the last seconds.",

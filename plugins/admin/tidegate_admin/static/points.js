@@ -2,7 +2,7 @@
 
 import { call, on } from "./api.js";
 
-const WIDTHS = { "15m": 900, "6h": 21600, "7d": 604800 };
+export const WIDTHS = { "15m": 900, "6h": 21600, "7d": 604800 };
 export const range = { span: "15m" };
 let kept = { times: [], values: {} };
 const listeners = new Set();

@@ -1,6 +1,6 @@
 // The API: every administrators' command, with a form to try it.
 
-import { button, card, empty, h, swap } from "./dom.js";
+import { button, card, coded, empty, h, swap } from "./dom.js";
 import { call, commands, may } from "./api.js";
 import { act, fields } from "./act.js";
 import { anything, table } from "./draw.js";
@@ -23,7 +23,7 @@ function entry(one) {
   const answer = h("div", {});
   const rest = h("div", {});
   const root = h("details", { class: "command", ontoggle: () => { if (root.open && !rest.hasChildNodes()) fill(); } },
-    h("summary", {}, h("span", { class: `verb ${one.method.toLowerCase()}` }, one.method), " ", h("code", {}, one.path.replace("/api/v1", "")), " ", h("b", {}, one.name), " ", h("span", { class: "scope" }, one.scope), h("span", { class: "hint" }, ` ${one.summary}`)), rest);
+    h("summary", {}, h("span", { class: `verb ${one.method.toLowerCase()}` }, one.method), " ", h("code", {}, one.path.replace("/api/v1", "")), " ", h("b", {}, one.name), " ", h("span", { class: "scope" }, one.scope), h("span", { class: "hint" }, " ", coded(one.summary))), rest);
   async function run(params) {
     try {
       const result = params === undefined ? await act(one.name) : await call(one.name, params);
@@ -32,7 +32,7 @@ function entry(one) {
   }
   function fill() {
     const params = one.params.length ? table(one.params.map((param) => ({ name: param.name, type: [param.schema.type || "any"].flat().join(" or "), required: param.required, limits: limits(param.schema), help: param.description || "" })), { caption: `Parameters of ${one.name}` }) : empty("It takes no parameters.");
-    const parts = [one.description ? h("p", { class: "text" }, one.description) : null, params];
+    const parts = [one.description ? h("p", { class: "text" }, coded(one.description)) : null, params];
     if (!may(one.name)) parts.push(h("p", { class: "hint" }, `Your token does not have the scope “${one.scope}”.`));
     else if (one.scope === "read") {
       const form = fields(one.name);

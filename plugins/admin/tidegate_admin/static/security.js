@@ -5,7 +5,7 @@ import { call, has, may } from "./api.js";
 import { actButton } from "./act.js";
 import { bar } from "./charts.js";
 import { connectionTable, whereabouts } from "./clients.js";
-import { anything, facts, severity, table, timeline } from "./draw.js";
+import { anything, facts, severity, some, summary, table, timeline } from "./draw.js";
 import { about, events, GROUPS, within } from "./events.js";
 import { length, moment, number } from "./format.js";
 
@@ -38,12 +38,14 @@ function signalTable(rows, refresh) {
 
 export function security({ refresh }) {
   const line = card("Security events", { wide: true });
-  const told = () => swap(line.body, timeline(events.filter((row) => within(row, GROUPS.security)).slice(0, 60), (row) => [about(row), blockFrom(row, refresh)]));
+  const told = () => swap(line.body, some(events.filter((row) => within(row, GROUPS.security)), 25, "security events", (rows) => timeline(rows, (row) => [about(row), blockFrom(row, refresh)]), told));
   told();
   if (!has("security.status")) return { root: h("div", { class: "cards" }, card("Security", {}, missing("security", "Seeing and answering attacks")).root, line.root), watch: [], event: told };
 
   const state = card("State"), offenders = card("Top offenders"), signals = card("Signals", { wide: true }), blocks = card("Blocks", { wide: true });
-  const allowed = card("Allowlist"), rules = card("Rules", { wide: true }), report = card("Report");
+  const allowed = card("Allowlist", { wide: true }), rules = card("Rules", { wide: true }), report = card("Report", { wide: true }), trail = auditCard();
+  let seen = [];
+  const drawSignals = () => swap(signals.body, some(seen, 12, "signals", (rows) => signalTable(rows, refresh), drawSignals));
 
   const category = h("input", { type: "search", id: "rule-filter", placeholder: "Filter…", "aria-label": "Rules that have" });
   const list = h("div", {});
@@ -64,7 +66,7 @@ export function security({ refresh }) {
   })));
 
   return {
-    root: h("div", { class: "cards" }, state.root, offenders.root, signals.root, blocks.root, line.root, allowed.root, report.root, rules.root),
+    root: h("div", { class: "cards" }, state.root, offenders.root, blocks.root, signals.root, line.root, allowed.root, report.root, trail.root, rules.root),
     watch: ["security.status", "security.events", "security.blocks", "security.allowlist"],
     event: told,
     panel(name, { result, fault }) {
@@ -72,12 +74,12 @@ export function security({ refresh }) {
       if (name === "security.status") {
         const { top, warnings, ...rest } = result;
         swap(state.body, (warnings || []).map((text) => h("p", { class: "problem" }, text)),
-          facts({ mode: rest.mode, "blocks active": rest.blocks?.active, "of them soft": rest.blocks?.soft, "addresses tracked": rest.tracked?.addresses, "scan mean": `${rest.scanner?.mean_us ?? "–"} µs`, "audit entries": rest.audit?.entries, "audit lost": rest.audit?.lost, "audit trail": rest.audit?.broken || "written" }),
+          facts({ mode: rest.mode, ...(rest.under_attack === undefined ? {} : { "under attack": rest.under_attack ? "yes" : "no" }), "blocks active": rest.blocks?.active, "of them soft": rest.blocks?.soft, "addresses tracked": rest.tracked?.addresses, "scan mean": `${rest.scanner?.mean_us ?? "–"} µs`, "audit entries": rest.audit?.entries, "audit lost": rest.audit?.lost, "audit trail": rest.audit?.broken || "written" }),
           rest.detections?.length ? table(rest.detections, { caption: "Detections" }) : null,
           h("p", { class: "buttons" }, actButton(result.mode === "observe" ? "Enforce" : "Only observe", "security.mode", { mode: result.mode === "observe" ? "enforce" : "observe" }, { fixed: ["mode"], after: refresh })));
         const most = Math.max(...top.map((row) => row.score), 1);
         swap(offenders.body, table(top, { columns: [{ name: "prefix", label: "address", cell: (row) => whereabouts(row.prefix) }, { name: "score", cell: (row) => bar(number(row.score), row.score / most), number: true }], caption: "Addresses by reputation", none: "Nobody has misbehaved." }));
-      } else if (name === "security.events") swap(signals.body, signalTable(result, refresh));
+      } else if (name === "security.events") { seen = result; drawSignals(); }
       else if (name === "security.blocks") swap(blocks.body, blockTable(result, refresh), h("p", { class: "buttons" }, actButton("Block a network", "security.block", { for_s: 3600 }, { after: refresh })));
       else swap(allowed.body, table(result, {
         columns: [{ name: "network" }, { name: "reason" }, { name: "actor", label: "by" }],
@@ -87,6 +89,36 @@ export function security({ refresh }) {
     },
   };
 }
+
+/** The audit trail: a search, and whether somebody has changed it. */
+function auditCard() {
+  const trail = card("Audit trail", { wide: true, note: "the newest first" });
+  const field = (name, words) => h("input", { type: "search", name, placeholder: words, "aria-label": `Entries with this ${words}`, autocomplete: "off", spellcheck: "false" });
+  const inputs = [field("text", "text"), field("event", "event"), field("address", "address"), field("user", "account")];
+  const found = h("div", {}, h("p", { class: "hint" }, "Every signal, block and administrator's act, in a chain that shows whether it was changed."));
+  async function search(before) {
+    const asked = Object.fromEntries(inputs.filter((input) => input.value).map((input) => [input.name, input.value.trim()]));
+    try {
+      const { entries, next } = await call("security.audit", { ...asked, limit: 50, ...(before ? { before } : {}) });
+      swap(found, table(entries.map((row) => ({ ...row, what: Object.fromEntries(Object.entries(row).filter(([name, value]) => !COLUMNS.has(name) && value !== null && value !== "")) })), {
+        columns: [{ name: "ts", label: "at", cell: (row) => moment(Date.parse(row.ts) / 1000) }, { name: "seq", label: "number" }, { name: "event" }, { name: "severity", cell: (row) => (row.severity ? severity(row.severity) : "–") }, { name: "address", cell: (row) => whereabouts(row.address || row.prefix) }, { name: "who", cell: (row) => row.actor || row.user_id || "–" }, { name: "what", cell: (row) => summary(row.what) || "–" }],
+        caption: "Entries of the audit trail", none: next ? "None on this page." : "No entry fits.",
+      }), next ? h("p", { class: "buttons" }, button("Older ones", () => search(next), { "data-focus": "audit older" })) : null);
+    } catch (error) { swap(found, empty(error.message)); }
+  }
+  async function verify() {
+    swap(found, empty("Every entry is being checked…"));
+    try {
+      const said = await call("security.audit_verify");
+      swap(found, h("p", { class: said.ok ? "good" : "problem" }, said.ok ? `All ${number(said.entries)} entries are as they were written.` : `${number(said.problems_in_all)} of ${number(said.entries)} entries are not as they were written.`),
+        said.problems.length ? table(said.problems.slice(0, 100), { caption: "What is wrong with the trail" }) : null);
+    } catch (error) { swap(found, empty(error.message)); }
+  }
+  if (has("security.audit")) swap(trail.body, h("form", { class: "bar-of-tools", onsubmit: (event) => { event.preventDefault(); search(); } }, inputs, h("button", { class: "primary" }, "Search"), button("Verify", verify)), found);
+  else swap(trail.body, empty("This version of the plugin has no search."));
+  return trail;
+}
+const COLUMNS = new Set(["ts", "seq", "event", "severity", "address", "prefix", "actor", "user_id", "mac", "prev", "key", "connection_id"]);
 
 /** Acting on an event of the time line. */
 function blockFrom(row, after) {
