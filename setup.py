@@ -12,7 +12,7 @@ setup(
     packages=find_packages("server"),
     package_data={"tidegate": ["py.typed", "scaffold/*", "scaffold/**/*"]},
     install_requires=[
-        *("gevent>=26.9", "pluggy>=1.6", "msgspec>=0.20", "cerberus>=1.3.7"),
+        *("gevent>=26.9", "pluggy>=1.6", "msgspec>=0.21", "cerberus>=1.3.7"),
         *("click>=8.2", "rich>=14", "prompt_toolkit>=3.0.50"),
     ],
     extras_require={"all": [f"tidegate-{name}" for name in FIRST_PARTY]}

@@ -70,7 +70,7 @@ def nouns() -> Iterator[dict[str, Any]]:
     import pathlib
     import tempfile
 
-    from tidegate.testing.inside import Inside
+    from tidegate.testing.thread import Inside
 
     class Watcher(tidegate.Plugin):
         """Hears one topic of each kind."""
@@ -240,6 +240,10 @@ def topic_names(text: str) -> list[str]:
 
 def test_the_topics_are_those_on_the_page_with_their_fields():
     assert dict(topics()) == TOPICS
+
+
+def test_no_field_of_a_topic_hides_what_every_event_has():
+    assert [topic for topic, fields in TOPICS.items() if {"topic", "at", "id"} & set(fields)] == []
 
 
 def test_whatever_is_published_is_on_the_page():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -239,6 +240,36 @@ def test_the_authors_doorman_lets_one_address_stay_outside(authored, inside):
     assert server.run(server.server.gauges)["doorman.clients_refused"] == 1
 
 
+# --- the page of the test kit ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shown_tests() -> dict[str, Any]:
+    return written(DOCS / "testing.md")
+
+
+def test_the_tests_on_the_kits_page_pass(shown_tests, served, inside):
+    shown_tests["test_a_total_is_the_same_after_a_crash"](served)
+    shown_tests["test_it_closes_after_eight_hours"](inside)
+
+
+def test_every_fixture_and_argument_of_the_kit_is_on_its_page():
+    from tidegate import testing
+    from tidegate.testing.process import Served
+    from tidegate.testing.raw import Raw
+    from tidegate.testing.thread import Inside
+
+    page = (DOCS / "testing.md").read_text()
+    fixtures = {name for name, one in vars(testing).items() if type(one).__name__ == "FixtureFunctionDefinition"}
+    assert {name for name in fixtures if f"| `{name}" not in page} == set()
+    for kind, heading in ((Served, "served"), (Inside, "inside"), (Raw, "Talking to it")):
+        text = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+        asked = set(inspect.signature(kind).parameters) - {"folder", "search", "sock", "self"}
+        mine = {name for name, one in vars(kind).items() if not name.startswith("_") and callable(one)}
+        mine -= {"finish", "tcp", "unix"} | ({"start"} if kind is Inside else set())
+        assert {name for name in asked | mine if not re.search(rf"`[^`]*\b{name}\b", text)} == set(), heading
+
+
 # --- the page for operators -----------------------------------------------------------------------
 
 
@@ -252,6 +283,18 @@ def test_every_call_on_the_operators_page_is_understood(served, desk):
         said = desk(command.replace("/var/lib/tidegate", str(server.data)) + " --json")
         fault = json.loads(said).get("error", {"data": {}})
         assert fault["data"].get("code") in (None, 1501), f"$ {command}\n{said}"  # 1501: a connection that is not there
+
+
+def test_the_operators_configuration_is_readable_by_the_service_and_leaves_the_data_folder_to_systemd():
+    from tidegate.config import check, read
+
+    page, unit = (DOCS / "operating.md").read_text(), (ROOT / "etc/tidegate.service").read_text()
+    (group, source, target) = re.search(r"^\$ install -D -m 0640 -g (\w+) (\S+) (\S+)$", page, re.M).groups()
+    assert f"Group={group}\n" in unit
+    assert f"--config {target}\n" in unit
+    assert f" {group}\n" in re.search(r"^\$ useradd .*\n", page, re.M)[0]
+    settings = check(read(ROOT / source, environ={"STATE_DIRECTORY": "/var/lib/tidegate"}), {})
+    assert settings.server.data == "/var/lib/tidegate"
 
 
 def test_the_operators_page_and_the_readme_agree_on_signals_and_exit_codes(served):

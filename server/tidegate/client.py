@@ -22,9 +22,9 @@ from typing import Any, Unpack
 
 import msgspec
 
+from tidegate.address import parse_address
 from tidegate.faults import Fault, catalogue, merge
 from tidegate.pushes import Push, Pushes
-from tidegate.settings import parse_address
 from tidegate.wire import BadReply, ConnectionLost, Members, Pending, Reply, UnknownFault, Wire, dial, due, left
 
 __all__ = ["BadReply", "Batch", "Client", "ConnectionLost", "Pending", "Push", "Reply", "UnknownFault"]
@@ -188,6 +188,11 @@ class Client:
     def dropped(self) -> int:
         """Pushes that nobody took in time."""
         return self._pushes.dropped
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called; a lost connection alone is made anew by the next call."""
+        return self._closed
 
     def close(self) -> None:
         """Close the connection for good; calls under way get ConnectionLost. From anywhere, any number of times."""

@@ -55,7 +55,7 @@ class PlainRequest(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     method: str
     jsonrpc: Literal["2.0"]
     id: msgspec.Raw = NO_ID
-    params: Annotated[dict[str, _Level3], _FewKeys] | list[_Level3] | None = None
+    params: Annotated[dict[str, _Level3], _FewKeys] | list[_Level3] | None = msgspec.field(default_factory=dict)
 
 
 class _Shallow(PlainRequest, gc=False, forbid_unknown_fields=True):

@@ -19,10 +19,12 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*", re.ASCII)
 
 
 class Note(NamedTuple):
-    """A note that first-party plugins know: who reads it, and whether a command can go without a reader."""
+    """A note that first-party plugins know: who reads it, whether a command can go without a reader, and whether
+    an operator is told that nobody reads it: without a site nobody misses a path."""
 
     reader: str
     needed: bool = False
+    told: bool = True
 
 
 #: The notes of contract.md; the core's own are read by the core.
@@ -36,7 +38,7 @@ KNOWN_NOTES = {
     "rate": Note("validation"),
     "cost": Note("validation"),
     "honeypot": Note("security"),
-    "http": Note("admin"),
+    "http": Note("admin", told=False),
 }
 #: Injected arguments that first-party plugins provide; never a client's parameter.
 KNOWN_ARGUMENTS = {"db": "transactions", "transaction": "transactions", "breaker": "errors", "retrying": "errors"}

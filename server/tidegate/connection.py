@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.hub import get_hub
+from gevent.monkey import get_original
 from greenlet import getcurrent, greenlet
 from msgspec.json import encode
 
@@ -26,12 +27,14 @@ from tidegate.faults import (
     TooManyItems,
 )
 from tidegate.model import Call, Connection
+from tidegate.outgoing import MANY
 from tidegate.proxy import ProxyError, parse
 
 if TYPE_CHECKING:
     from gevent import Greenlet
 
     from tidegate.listener import Listener
+    from tidegate.onion import Proceed, Route
     from tidegate.server import Server
     from tidegate.tls import Tls
 
@@ -46,6 +49,7 @@ HANDSHAKE_S = 10.0
 _FIRST_BYTES = frozenset(b"{[")  # any other first byte is looked at
 _GONE = ("reset", "slow reader")  # nobody hears last words
 _switch = greenlet.switch
+_get_ident = get_original("_thread", "get_ident")
 
 
 class Interrupt(gevent.Timeout):
@@ -61,7 +65,10 @@ class Ended(BaseException):
 
 
 class SocketConnection(Connection):
-    """A client on a socket. Only its own greenlet reads and closes; `send` is the one writer."""
+    """A client on a socket. Only its own greenlet reads and closes; `send` is the one writer.
+
+    Replies are written at once, or with others' at the end of a busy pass of the loop (`Outgoing`).
+    """
 
     __slots__ = (
         "alarm",
@@ -121,7 +128,7 @@ class SocketConnection(Connection):
         self.progress = 0.0  # when a waiting reply last moved; 0.0: none waits
         self.due = inf  # when the alarm rings
         self.alarm = server.clock.timer(self._ring)
-        self.out: list[bytes] = []  # what this turn has answered and not yet sent
+        self.out: list[bytes] = []  # what is answered and not yet sent
         self.out_bytes = 0
         self.outbox = bytearray()  # what the socket did not take
         self.pushed = 0  # bytes of pushes in the outbox, at most
@@ -232,14 +239,14 @@ class SocketConnection(Connection):
         self.phase = "closing"
         if isinstance(self.ending, Fault):
             self.reason = self.ending.type
-            if self.listener.context is None or self.tls is not None:
-                self.out.append(self.codec.error(NULL, self.ending, self.server.new_id()))
         if self.flights is not None:  # also when the client is gone: its calls have their deadlines still
             self.flights.join()
+        if isinstance(self.ending, Fault) and (self.listener.context is None or self.tls is not None):
+            self.out.append(self.codec.error(NULL, self.ending, self.server.new_id()))
         if self.reason in _GONE:
             return
         try:
-            self._flush()
+            self.flush()
             if self.tls is not None:
                 self.send(self.tls.close_notify(), plain=False)
             if self.outbox:
@@ -281,7 +288,7 @@ class SocketConnection(Connection):
     # --- the loop --------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        """Wait for readability, read once, answer, write once (tests/bench: 1.5 times stock recv/sendall).
+        """Wait for readability, read once, answer (tests/bench: 1.5 times stock recv/sendall).
 
         The watcher is active only while the greenlet waits, so a command may block freely; waiting before
         each read gives every other connection its turn.
@@ -292,7 +299,8 @@ class SocketConnection(Connection):
         read, fd, now_of, feed = os.read, self.fd, self.server.clock.now, codec.feed
         answer = self._turn if self.listener.limits.max_in_flight == 1 else self._spread
         data, self.early = self.early, b""
-        waits = not data and self.tls is None  # the first bytes may have come with the handshake
+        tls, first = self.tls, True
+        waits = not data and tls is None  # the first bytes may have come with the handshake
         try:
             while True:
                 if waits:
@@ -301,6 +309,8 @@ class SocketConnection(Connection):
                         _switch(hub)
                     finally:
                         stop()
+                    if self.progress:  # not all of the last replies was taken
+                        self._drained()
                     try:
                         data = read(fd, READ_BYTES)
                     except BlockingIOError:
@@ -310,9 +320,9 @@ class SocketConnection(Connection):
                         return self._end_of_stream(answer)
                 waits = True
                 self.bytes_in += len(data)
-                if self.tls is not None:
-                    data, over = self.tls.read(data)
-                    if owed := self.tls.owed():
+                if tls is not None:
+                    data, over = tls.read(data)
+                    if owed := tls.owed():
                         self.send(owed, plain=False)
                         if self.outbox:
                             self._drained()
@@ -323,8 +333,10 @@ class SocketConnection(Connection):
                     if not data:
                         continue
                 now = now_of()
-                if self.phase == "first" and data[0] not in _FIRST_BYTES and self._is_foreign(data):
-                    return
+                if first:
+                    first = self.phase == "first"
+                    if first and data[0] not in _FIRST_BYTES and self._is_foreign(data):
+                        return
                 lines = feed(data)
                 if lines:
                     if self.line_since:
@@ -363,67 +375,67 @@ class SocketConnection(Connection):
         return True
 
     def _turn(self, lines: Sequence[Any], now: float) -> None:
-        """Answer the messages of one read, at most TURN in a row, and write their replies at once."""
+        """Answer the messages of one read, at most TURN before others get their turn."""
         self.last = now
-        if len(lines) == 1:
-            message = lines[0]
-            try:
-                reply = self.answer(message, now) if type(message) is not bytes else self._looked_at(message, now)
-            except Refused as refused:
-                reply = self.refusal(refused, message)
-            if self.last is not now:  # the alarm rang while it ran
-                self.last = self.server.clock.now()
-            if self.out:  # pushes of this call go first
-                if reply is not None:
-                    self.out.append(reply)
-                reply = b"".join(self.out)
-                self.out.clear()
-                self.out_bytes = 0
-            if reply is not None:
+        if len(lines) != 1:
+            return self._turns(lines, now)
+        message, outgoing = lines[0], self.server.outgoing
+        try:
+            if type(message) is not bytes:  # twice as quick as isinstance
+                reply = self.answer(message, now, self.max_reply_bytes)
+            else:
+                reply = self._looked_at(message, now)
+        except Refused as refused:
+            reply = self.refusal(refused, message)
+        if self.last is not now:  # the alarm rang while it ran
+            self.last = self.server.clock.now()
+        if reply is not None:
+            if self.out or outgoing.holds or self.listener.loop.pendingcnt >= MANY:
+                self.out.append(reply)
+                outgoing.hold(self)
+            else:
                 self.send(reply)
-                if self.outbox:
-                    self._drained()
-            return
-        while True:
-            self._each(lines[:TURN], now)
-            self._flush()
-            if self.last is not now:
-                self.last = self.server.clock.now()
             if self.outbox:
                 self._drained()
-            if self.ending or len(lines) <= TURN:
+
+    def _turns(self, lines: Sequence[Any], now: float) -> None:
+        """The same for several messages, or none; their replies are joined."""
+        answer, out, outgoing, room = self.answer, self.out, self.server.outgoing, self.max_reply_bytes
+        while True:
+            for message in lines[:TURN]:
+                try:
+                    reply = answer(message, now, room) if type(message) is not bytes else self._looked_at(message, now)
+                except Refused as refused:
+                    reply = self.refusal(refused, message)
+                if reply is not None:
+                    if not out:
+                        outgoing.add(self)  # the next call may wait
+                    out.append(reply)
+                    if len(reply) > LARGE:
+                        self.flush()
+                if self.ending:
+                    return
+                if self.outbox:
+                    self._drained()
+            if self.last is not now:
+                self.last = self.server.clock.now()
+            if outgoing.holds or self.listener.loop.pendingcnt >= MANY:
+                outgoing.hold(self)
+            else:
+                self.flush()
+            if self.outbox:
+                self._drained()
+            if len(lines) <= TURN:
                 return
             lines = lines[TURN:]
             self._writable()
-
-    def _each(self, messages: Sequence[Any], now: float) -> None:
-        """Answer messages of the codec into `out`, until one ends the connection."""
-        answer, append, run_callback = self.answer, self.out.append, get_hub().loop.run_callback
-        flush = run_callback(self._flush)  # should a call wait, the replies before it are sent meanwhile
-        for message in messages:
-            try:
-                reply = answer(message, now) if type(message) is not bytes else self._looked_at(message, now)
-            except Refused as refused:
-                reply = self.refusal(refused, message)
-            if reply is not None:
-                append(reply)
-                if len(reply) > LARGE:  # TURN of them would be much to hold
-                    self._flush()
-                    if self.outbox:
-                        self._drained()
-            if not flush.pending:  # this call has waited, so the next may too
-                self._flush()
-                flush = run_callback(self._flush)
-            if self.ending:
-                break
-        flush.stop()
 
     def _looked_at(self, message: bytes, now: float) -> bytes | None:
         """Answer what the codec did not take for a plain request. Raises Refused."""
         request = self.codec.decode(message)
         if isinstance(request, list):
             return self.batch(request, now)
-        return self.answer(request, now) if request is not None else None
+        return self.answer(request, now, self.max_reply_bytes) if request is not None else None
 
     def batch(self, parts: list[bytes], now: float) -> bytes | None:
         """Answer the requests of a batch until one ends the connection; their results share the room of one reply."""
@@ -441,45 +453,32 @@ class SocketConnection(Connection):
                 break
         return self.codec.batch(replies) if replies else None
 
-    def answer(self, request: PlainRequest | Request, now: float, room: int | None = None) -> bytes | None:
-        """Run one request; its reply, or None for a notification. Raises Refused for a bad id.
+    def answer(self, request: PlainRequest | Request, now: float, room: int) -> bytes | None:
+        """Run one request, whose result may take `room` bytes; its reply, or None for a notification.
 
-        `room`: bytes that the result may take, None: `max_reply_bytes`.
+        Raises Refused for a bad id.
         """
         digits = b"".join((request.id,))  # a third faster than bytes()
         id = digits if digits.isdigit() and len(digits) <= MAX_ID_BYTES else id_of(request)
-        server, params, unknown = self.server, request.params, False
-        try:
-            route = server.routes[request.method]
-        except KeyError:
-            route, unknown = server.unknown(request.method, self), True
-        deadline = now + route.timeout
-        if room is None:
-            room = self.max_reply_bytes
-        call = Call(server, self, route.command, self.user, now, deadline, params or {}, room)  # type: ignore[arg-type]
-        if unknown:
-            call.resources = {"method": request.method}
-        proceed = route.proceed
-        if type(params) is list:
-            proceed = self._named(call, params, route)
-        if type(request) is not PlainRequest:
-            proceed = server.with_extras(call, request, route, proceed)  # type: ignore[arg-type]
+        server, params = self.server, request.params
+        route = server.routes.get(request.method)
+        if route is not None and type(params) is dict and type(request) is PlainRequest:
+            deadline = now + route.timeout
+            call = Call(server, self, route.command, self.user, now, deadline, params, room)
+            proceed = route.proceed
+        else:
+            call, proceed = self._unusual(request, route, now, room)
             deadline = call.deadline
         if self.due > deadline and self._arm(deadline):
             proceed = _too_late
         if self.phase != "open":
             proceed = self._begin(proceed)
-        flights = self.flights
-        if flights is None:
+        if self.flights is None:
             self.running = call
             server.dispatch(call, proceed)
             self.running = None
         else:
-            flights.calls[call] = getcurrent()
-            try:
-                server.dispatch(call, proceed)
-            finally:
-                del flights.calls[call]
+            self.flights.dispatch(call, proceed)
         self.calls += 1
         fault = call.fault
         if fault is None:
@@ -492,6 +491,25 @@ class SocketConnection(Connection):
         if id is None:
             return None
         return self.codec.error(id, fault, call.request_id)
+
+    def _unusual(
+        self, request: PlainRequest | Request, route: Route | None, now: float, room: int
+    ) -> tuple[Call, Proceed]:
+        """A call with optional members, with positional parameters, or of an unknown method."""
+        server, params = self.server, request.params or {}
+        if unknown := route is None:
+            route = server.unknown(request.method, self)
+        call = Call(server, self, route.command, self.user, now, now + route.timeout, {}, room)
+        if unknown:
+            call.resources = {"method": request.method}
+        proceed = route.proceed
+        if isinstance(params, dict):
+            call.params = params
+        else:
+            proceed = self._named(call, params, route)
+        if type(request) is not PlainRequest:
+            proceed = server.with_extras(call, request, route, proceed)  # type: ignore[arg-type]
+        return call, proceed
 
     def _begin(self, proceed: Callable[[Call], Any]) -> Callable[[Call], Any]:
         """The first line is whole, or the connection is being drained, or closes once its calls have ended."""
@@ -568,13 +586,16 @@ class SocketConnection(Connection):
 
     def _drained(self) -> None:
         """Wait until the client has taken its replies; nothing is read meanwhile."""
-        self.progress = self.server.clock.now()
-        self._arm(self.progress + self.listener.limits.send_timeout_s)
-        try:
-            while self.outbox:
-                self._writable()
-        finally:
-            self.progress = 0.0
+        self._await_progress()
+        while self.outbox:
+            self._writable()
+        self.progress = 0.0
+
+    def _await_progress(self) -> None:
+        """A reply waits: from now on the client must take some of it within `send_timeout_s`."""
+        if not self.progress:
+            self.progress = self.server.clock.now()
+            self._arm(self.progress + self.listener.limits.send_timeout_s)
 
     # --- sending ---------------------------------------------------------------------------------
 
@@ -594,26 +615,38 @@ class SocketConnection(Connection):
         self.outbox += data
         self._watch_writes()
 
-    def _flush(self) -> None:
-        """Send what this turn has answered so far. Never switches."""
-        out = self.out
-        if not out:
+    def owe(self, reply: bytes) -> None:
+        """Send a reply when this pass of the loop ends, also if the next call waits. Never switches."""
+        if not self.out:
+            self.server.outgoing.add(self)
+        self.out.append(reply)
+        if len(reply) > LARGE:  # TURN of them would be much to hold
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what has been answered so far. Never switches."""
+        data = b"".join(self.out)
+        if not data:
             return
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
+        self.out.clear()
         self.out_bytes = 0
         try:
             self.send(data)
         except OSError:
             self._lost()
+            return
+        if self.outbox and self.running is None:
+            self._await_progress()
 
-    def push(self, frame: bytes) -> bool:
+    def push(self, frame: bytes, count: int = 1) -> bool:
+        if _get_ident() != self.listener.thread:
+            raise RuntimeError("push from another thread: a command with thread=True leaves pushes to one without")
         if self.ending or self.phase in ("proxy", "tls"):
             return False
-        self.server.pushes += 1
+        self.server.pushes += count
         if self.running is not None and getcurrent() is self.greenlet:
-            if not self.out:  # should the call wait, what it has pushed is sent meanwhile
-                get_hub().loop.run_callback(self._flush)
+            if not self.out:
+                self.server.outgoing.add(self)
             self.out.append(frame)  # before this call's reply, after those before it
             self.out_bytes += len(frame)
             if self.out_bytes < FLUSH_BYTES:
@@ -621,8 +654,8 @@ class SocketConnection(Connection):
             frame = b"".join(self.out)
             self.out.clear()
             self.out_bytes = 0
-        else:
-            self._flush()
+        elif self.out:
+            self.flush()
         try:
             self.send(frame)
         except OSError:
@@ -653,10 +686,11 @@ class SocketConnection(Connection):
             del self.outbox[:sent]
             self.bytes_out += sent
             self.pushed = min(self.pushed, len(self.outbox))
-            if self.progress:
-                self.progress = self.server.clock.now()
             if self.outbox:
+                if self.progress:
+                    self.progress = self.server.clock.now()
                 return
+            self.progress = 0.0
         if self.wakes:
             self.greenlet.switch()  # type: ignore[union-attr]
         else:
@@ -748,7 +782,7 @@ class SocketConnection(Connection):
 
     def interrupt(self, call: Call, fault: type[Fault] = CallCancelled) -> None:
         """Throw the deadline or a cancel into a running call; a shielded one goes on. From anywhere."""
-        get_hub().loop.run_callback(self._throw_into, call, fault)
+        self.listener.loop.run_callback_threadsafe(self._throw_into, call, fault)
 
     def _throw_into(self, call: Call, fault: type[Fault]) -> None:
         if self.flights is not None:
@@ -773,12 +807,12 @@ class SocketConnection(Connection):
             for call in self.calls_in_flight():
                 self.interrupt(call)
         if self.running is None and self.greenlet is not None:
-            get_hub().loop.run_callback(self._throw_end)
+            self.listener.loop.run_callback_threadsafe(self._throw_end)
 
     def _throw_end(self) -> None:
         if self.running is not None or self.phase == "closed":
             return
-        if self.phase != "closing" or (self.progress and not self.outbox):
+        if self.phase != "closing" or (self.wakes and not self.outbox):
             self.greenlet.throw(Ended())  # type: ignore[union-attr]
 
     def abandon(self, fault: type[Fault]) -> None:

@@ -26,6 +26,7 @@ from tidegate.plugin import Plugin, hookimpl
 from tidegate.signature import check_of
 
 PROTOCOL = 1
+HINTS = "20/second"  # names suggested for unknown methods
 ROLES_OF_OPERATORS = ("admin",)
 
 
@@ -122,6 +123,9 @@ class Core(Plugin):
     reads = frozenset({"requires", "scope", "params", "result", "faults", "deprecated", "timeout", "thread", "always"})
     provides = frozenset({"call"})
 
+    def configure(self, config: Any) -> None:
+        self._hints = self.server.state.limit("core.hints", HINTS)
+
     @hookimpl
     def tidegate_gauges(self) -> dict[str, float]:
         server = self.server
@@ -134,6 +138,8 @@ class Core(Plugin):
     def unknown(self, call: Call) -> Any:
         """A method that does not exist."""
         method = str((call.resources or {}).get("method", ""))
+        if self._hints.hit("") > 0.0:  # a scanner's thousand guesses would cost 0.2 ms each
+            raise MethodNotFound
         known = [name for name, route in self.server.routes.items() if may_use(call.user, call, route.command)]
         said = hint(method, known)
         raise MethodNotFound(f"No such method{said}" if said else None)
@@ -187,7 +193,7 @@ class Core(Plugin):
 
     # --- for administrators ----------------------------------------------------------------------
 
-    @command("system.connections", requires="admin", scope="read")
+    @command("system.connections", requires="admin", scope="read", http="GET /connections")
     def connections(self, after: str = "", limit: int = 100) -> list[dict[str, Any]]:
         """List open connections, oldest first: the `limit` (at most 1,000) that follow the connection `after`."""
         server = self.server
@@ -209,7 +215,7 @@ class Core(Plugin):
             for c in (server.connections[id] for id in ids[start : start + limit])
         ]
 
-    @command("system.close", requires="admin")
+    @command("system.close", requires="admin", http="DELETE /connections/{id}")
     def close(self, id: str, cancel: bool = False, reason: str = "") -> bool:
         """Close a connection by its id; `cancel` stops its running call too."""
         connection = self.server.connections.get(id)
@@ -218,7 +224,7 @@ class Core(Plugin):
         connection.end(cancel=cancel)
         return True
 
-    @command("system.plugins", requires="admin", scope="read")
+    @command("system.plugins", requires="admin", scope="read", http="GET /plugins")
     def plugins(self) -> list[dict[str, Any]]:
         """List the plugins: version, distribution, rings, hooks, state."""
         registry = self.server.registry
@@ -255,22 +261,30 @@ class Core(Plugin):
         ]
         return sorted(rows, key=lambda row: str(row["name"]))
 
-    @command("system.explain", requires="admin", scope="read")
+    @command("system.explain", requires="admin", scope="read", http="GET /layers/{method}")
     def explain(self, method: str, cost: bool = False) -> dict[str, Any]:
-        """Show what a call to `method` passes, outermost first; with `cost` the mean seconds that each
-        layer takes in the next 20 calls, or those of the next 2 seconds."""
+        """Show what a call to `method` passes, outermost first; with `cost` the mean seconds of each layer.
+
+        They are of the next 20 calls, or those of the next 2 seconds.
+        """
         route = self.server.routes.get(method)
         if route is None:
             known = self.server.routes
             raise ResourceNotFound(f"No command {method[:64]!r}{hint(method, known)}", field="params.method")
         return explained(route, self.server.measure(route) if cost else None)
 
-    @command("system.config", requires="admin", scope="read")
+    @command("system.config", requires="admin", scope="read", http="GET /config")
     def configuration(self) -> list[dict[str, Any]]:
         """Show the effective configuration and where each value comes from; secrets are masked."""
-        return [{"key": key, "value": value, "origin": origin} for key, value, origin in self.server.settings.rows()]
+        rows = [{"key": key, "value": value, "origin": origin} for key, value, origin in self.server.settings.rows()]
+        if self.server.logs is not None:
+            level = logging.getLevelName(logging.getLogger().level).lower()
+            for row in rows:
+                if row["key"] == "server.log_level" and row["value"] != level:
+                    row |= {"value": level, "origin": "system.log_level"}
+        return rows
 
-    @command("system.reload", requires="admin", timeout=60)
+    @command("system.reload", requires="admin", timeout=60, http="POST /config/reload")
     def reload(self, call: Call, reason: str = "") -> list[str]:
         """Read settings and certificates again, all or nothing, and say which keys changed."""
         try:
@@ -279,7 +293,7 @@ class Core(Plugin):
             # An administrator may read the reason; nobody else can call this.
             raise ConfigurationError(fault.log, log=fault.log) from fault
 
-    @command("system.maintenance", requires="admin")
+    @command("system.maintenance", requires="admin", http="PUT /maintenance")
     def maintenance(self, call: Call, on: bool, message: str = "", reason: str = "") -> bool:
         """Switch maintenance: new calls get 1309 with `message`, administrators still work."""
         server = self.server
@@ -288,7 +302,7 @@ class Core(Plugin):
         call.publish("maintenance.changed", actor=call.user.id if call.user else None, on=on, message=message)
         return on
 
-    @command("system.log_level", requires="admin")
+    @command("system.log_level", requires="admin", http="PUT /log/level")
     def log_level(self, level: str, reason: str = "") -> str:
         """Set the level of the log: debug, info, warning, error or critical."""
         levels = ("debug", "info", "warning", "error", "critical")
@@ -300,7 +314,7 @@ class Core(Plugin):
             logging.getLogger("tidegate").setLevel(level.upper())
         return level
 
-    @command("system.gauges", requires="admin", scope="read")
+    @command("system.gauges", requires="admin", scope="read", http="GET /gauges")
     def gauges(self) -> dict[str, float]:
         """Ask all plugins for their levels."""
         return self.server.gauges()
@@ -317,9 +331,22 @@ def may_use(user: User | None, call: Call, command: Command) -> bool:
 
 
 def masked(command: Command, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters fit for an audit trail: what the schema calls secret is not shown."""
-    schema = command.notes.get("params") or {}
-    return {key: "***" if is_secret(key, schema.get(key) or {}) else value for key, value in params.items()}
+    """Parameters fit for an audit trail: what the schema calls secret, at any depth, is not shown."""
+    shown: dict[str, Any] = _shown("", params, {"schema": command.notes.get("params")})
+    return shown
+
+
+def _shown(name: str, value: Any, rules: Any) -> Any:
+    rules = rules if isinstance(rules, Mapping) else {}
+    if is_secret(name, rules):
+        return "***"
+    if isinstance(value, Mapping):
+        fields, others = rules.get("schema"), rules.get("valuesrules")
+        fields = fields if isinstance(fields, Mapping) else {}  # not one by its name in a registry
+        return {key: _shown(str(key), item, fields.get(key, others)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shown(name, item, rules.get("schema")) for item in value]
+    return value
 
 
 def explained(route: Route, cost: Mapping[str, Any] | None) -> dict[str, Any]:

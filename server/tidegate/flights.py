@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
+from greenlet import getcurrent
 
 from tidegate.codecs import NO_ID, Refused
 
 if TYPE_CHECKING:
     from tidegate.connection import SocketConnection
     from tidegate.model import Call
+    from tidegate.onion import Proceed
 
 
 class Flights:
@@ -33,7 +35,7 @@ class Flights:
         try:
             request = connection.codec.decode(message) if type(message) is bytes else message
         except Refused as refused:
-            connection.send(connection.refusal(refused, message))
+            connection.owe(connection.refusal(refused, message))
             return
         if request is None:
             return
@@ -52,14 +54,19 @@ class Flights:
             reply = connection.batch(request, now)
         else:
             try:
-                reply = connection.answer(request, now)
+                reply = connection.answer(request, now, connection.max_reply_bytes)
             except Refused as refused:
                 reply = connection.refusal(refused, message)
         if reply is not None and connection.phase != "closed":
-            try:
-                connection.send(reply)
-            except OSError:
-                connection.end()
+            connection.owe(reply)
+
+    def dispatch(self, call: Call, proceed: Proceed) -> None:
+        """Run a call, which can be found meanwhile."""
+        self.calls[call] = getcurrent()
+        try:
+            self.connection.server.dispatch(call, proceed)
+        finally:
+            del self.calls[call]
 
     def _landed(self, greenlet: Any) -> None:
         self._under_way.discard(greenlet)

@@ -2,7 +2,7 @@
 
 A plugin implements a hook by defining a method of that name, marked with
 `tidegate.hookimpl`, on its subclass of `tidegate.Plugin`. Order is declared
-with `ring`, never with `tryfirst` or `trylast`.
+with `ring`, never with `tryfirst` or `trylast` (but see `tidegate_fault`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    import click
-
     from tidegate.faults import Fault
     from tidegate.model import Call, Command, Connection, Event, Leaving
     from tidegate.server import Server
@@ -35,16 +33,6 @@ def tidegate_commands() -> list[Command]:
     When: at load, after `configure`. Raising refuses the start. Cost: once.
     """
     raise NotImplementedError
-
-
-@hookspec
-def tidegate_cli(group: click.Group) -> None:
-    """Add subcommands to `tidegate`.
-
-    When: the command line starts, on an instance that has only `name` and `log`.
-    A subcommand talks to the running server, or builds `Server(config)` itself
-    and enters no life. Raising leaves the subcommand out with a warning. Cost: keep imports inside the subcommand.
-    """
 
 
 # --- the call ------------------------------------------------------------------------------------
@@ -126,7 +114,8 @@ def tidegate_fault(call: Call) -> Fault | None:
     """Explain `call.error`, which is no fault, to the client; None lets the next plugin answer.
 
     When: a call raised something that is no Fault; failure path only. Innermost
-    ring first: who holds the database explains its exceptions. Raising counts as None.
+    ring first: who holds the database explains its exceptions. Who knows of any exception a little says
+    `@hookimpl(trylast=True)`, here only, and is asked after all others. Raising counts as None.
     """
 
 

@@ -19,10 +19,10 @@ from gevent import Greenlet
 from gevent.monkey import get_original
 from gevent.server import StreamServer
 
+from tidegate.address import parse_address
 from tidegate.connection import SocketConnection
 from tidegate.faults import SystemError
 from tidegate.model import OPERATOR
-from tidegate.settings import parse_address
 from tidegate.tls import server_context
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 BACKLOG = 4096  # gevent's 128 is too small for a burst of connects
 SCARCE_S = 1.0  # so long there must have been descriptors, or the log would flicker
 _SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_get_ident = get_original("_thread", "get_ident")
 _poll = get_original("select", "poll")  # gevent's would switch, and this is the hub
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -77,6 +78,7 @@ class Listener(StreamServer):
         self.name = name
         self.context: ssl.SSLContext | None = None
         self.proxies = Networks(limits.proxy_from)
+        self.thread = _get_ident()  # where its connections live
         self.scarce = False
         self.scarce_at = 0.0
         if limits.tls_cert:

@@ -185,6 +185,8 @@ class Connection:
 
     def become(self, user: User | None) -> None:
         """Log in or out. From a command only inside `call.on_commit`. Never switches."""
+        if user is not self.user:
+            self.server.turnover += 1
         sessions = self.server.sessions
         if self.user is not None and (held := sessions.get(self.user.id)) is not None:
             held.discard(self)
@@ -194,8 +196,11 @@ class Connection:
         if user is not None:
             sessions.setdefault(user.id, set()).add(self)
 
-    def push(self, frame: bytes) -> bool:
-        """Send a whole frame (`server.frame`) to this client; False means dropped. Never switches."""
+    def push(self, frame: bytes, count: int = 1) -> bool:
+        """Send a whole frame (`server.frame`), or `count` of them joined, to this client; False means dropped.
+
+        Never switches.
+        """
         return False
 
     def end(self, fault: Fault | None = None, *, cancel: bool = False) -> None:

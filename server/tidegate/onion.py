@@ -39,7 +39,18 @@ class Decorating(NamedTuple):
 class Route:
     """How calls of one command go: the composed function, and what dispatch needs to know at once."""
 
-    __slots__ = ("_traced", "claims", "command", "description", "heart", "layers", "proceed", "rings", "timeout")
+    __slots__ = (
+        "_plain",
+        "_traced",
+        "claims",
+        "command",
+        "description",
+        "heart",
+        "layers",
+        "proceed",
+        "rings",
+        "timeout",
+    )
 
     def __init__(self, command: Command, heart: Proceed, rings: Sequence[Decorating], timeout: float) -> None:
         self.command = command
@@ -49,13 +60,21 @@ class Route:
         self.layers: list[Layer] = []
         self.description: dict[str, Any] | None = None  # for rpc.discover, made when first asked for
         self.claims: frozenset[str] = frozenset()
-        self.proceed = self._compose()
+        self.proceed = self._plain = self._compose()
         self._traced: Proceed | None = None
 
-    def sample(self, every: int) -> None:
-        """Trace each `every`-th call from now on; 0 traces none."""
-        plain = self._compose()
-        self.proceed = sampled(every, plain, self.traced) if every else plain
+    def trace_next(self) -> None:
+        """Trace the next call; those after it pay nothing for that."""
+
+        def once(call: Call) -> Any:
+            if self.proceed is once:
+                self.proceed = self._plain
+            if call.layers is None:
+                call.layers = {}
+            return self.traced(call)
+
+        if self.proceed is self._plain:  # else each is looked at already
+            self.proceed = once
 
     def _compose(self) -> Proceed:
         proceed = self.heart
@@ -166,22 +185,6 @@ def where(function: Any) -> str:
     """`file:line` of a function."""
     code = code_of(function)
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else "?"
-
-
-def sampled(every: int, plain: Proceed, traced: Proceed) -> Proceed:
-    """Every `every`-th call goes the traced way."""
-    left = every
-
-    def sample(call: Call) -> Any:
-        nonlocal left
-        left -= 1
-        if left > 0 or call.layers is not None:
-            return plain(call)
-        left = every
-        call.layers = {}
-        return traced(call)
-
-    return sample
 
 
 class Blame:

@@ -33,12 +33,18 @@ class Pool:
             raise ServerOverloaded(f"The thread pool {self.name!r} is full", retry_after=1.0)
         self.busy += 1
         try:
-            result = self._threads.spawn(fn, *args)
+            result = self._threads.spawn(_outcome, fn, args)
         except BaseException:
             self.busy -= 1
             raise
         result.rawlink(self._done)
-        return cast(T, result.get())
+        value, error = cast("tuple[Any, BaseException | None]", result.get())
+        if error is None:
+            return cast(T, value)
+        try:
+            raise error
+        finally:
+            del error  # it holds this frame
 
     @property
     def waiting(self) -> int:
@@ -52,3 +58,11 @@ class Pool:
     def close(self) -> None:
         """Let idle threads end; what runs is not waited for."""
         self._threads.maxsize = 0
+
+
+def _outcome(fn: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
+    """What `fn` gave or raised: gevent would print what it raised, and drop where."""
+    try:
+        return fn(*args), None
+    except BaseException as error:
+        return None, error

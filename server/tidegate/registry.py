@@ -129,7 +129,7 @@ def _bad_hooks(kind: type[Plugin]) -> str | None:
         if name not in _HOOKS:
             return f"asks for a hook {name!r}, which does not exist{hint(name, _HOOKS)}"
         for flag in ("tryfirst", "trylast", "hookwrapper", "wrapper"):
-            if options.get(flag):
+            if options.get(flag) and (flag, name) != ("trylast", "tidegate_fault"):
                 return f"marks {name} with {flag}; order is declared with `ring`"
     return None
 
@@ -272,12 +272,13 @@ class Registry:
     # --- who does what ---------------------------------------------------------------------------
 
     def impls(self, hook: str) -> list[tuple[Plugin, Callable[..., Any]]]:
-        """(plugin, function) for each implementation of a hook, by the plugin's place from the outside in."""
+        """(plugin, function) for each implementation of a hook, by the plugin's place from the outside in; what is
+        marked with `trylast` stands outermost."""
         places = self._places()
         caller = getattr(self.manager.hook, hook)
         names = tuple(caller.spec.argnames)
-        rows = [(impl.plugin, _taking(impl.function, names, impl.argnames)) for impl in caller.get_hookimpls()]
-        return sorted(rows, key=lambda row: places[row[0].name])
+        impls = sorted(caller.get_hookimpls(), key=lambda impl: (not impl.trylast, places[impl.plugin.name]))
+        return [(impl.plugin, _taking(impl.function, names, impl.argnames)) for impl in impls]
 
     def _places(self) -> dict[str, tuple[Any, ...]]:
         """Where a plugin stands: its innermost ring, the core before the others, then by name."""
@@ -398,7 +399,7 @@ class Registry:
                         f"command {command.name!r} has the note {note!r}, which plugin {known.reader!r} carries out; "
                         f"install tidegate-{known.reader} and enable it"
                     )
-                elif known is None or known.reader != "core":
+                elif known is None or (known.told and known.reader != "core"):
                     idle.setdefault(note, []).append(command.name)
         self.notices = [_idle_note(note, names) for note, names in sorted(idle.items())]
 

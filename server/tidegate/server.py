@@ -39,6 +39,7 @@ from tidegate.listener import DataFolder, Listener, Networks, Places, packed_add
 from tidegate.log import Log
 from tidegate.model import Call, Connection, Event, User, new_id, prefix_text
 from tidegate.onion import UNKNOWN, Blame, Proceed, Route, heart_of
+from tidegate.outgoing import Outgoing
 from tidegate.plugin import Plugin
 from tidegate.pool import Pool
 from tidegate.registry import Registry, StartRefused
@@ -89,11 +90,12 @@ class Server(Calls):
         self.directory = Directory()
         self.connections: dict[str, Connection] = {}
         self.sessions: dict[str, set[Connection]] = {}
+        self.turnover = 0  # how often `sessions` changed; what was made from it is good while this stays
         self.places = Places()
+        self.outgoing = Outgoing()
         self.pushes = 0  # frames that connections took to send, since the start
         self.report = self.log_failed  # what logs a call that failed; errors puts its own in this place
         self.patience = 1.0  # below 1 the time limits of connections are shorter; for security, under attack
-        self._trace_every = 0
         self._measuring = BoundedSemaphore(1)
         self.draining = False
         self.maintenance: str | None = None
@@ -162,9 +164,7 @@ class Server(Calls):
                 heart = self._in_thread(heart)
             try:
                 timeout = float(command.notes.get("timeout", default))
-                route = routes[name] = Route(command, heart, self.registry.decorating, timeout)
-                if self._trace_every:
-                    route.sample(self._trace_every)
+                routes[name] = Route(command, heart, self.registry.decorating, timeout)
             except Exception as error:
                 problems.append(f"command {name!r} can't be decorated: {type(error).__name__}: {error}")
                 routes[name] = Route(command, heart, (), default)
@@ -179,16 +179,10 @@ class Server(Calls):
         self.unknown_route = routes.pop(UNKNOWN)
         self.routes = routes
 
-    @property
-    def trace_every(self) -> int:
-        """Each n-th call of a command has its layers timed, in `call.layers`; 0: none."""
-        return self._trace_every
-
-    @trace_every.setter
-    def trace_every(self, every: int) -> None:
-        self._trace_every = every
-        for route in (*self.routes.values(), self.unknown_route):
-            route.sample(every)
+    def trace_next(self, method: str) -> None:
+        """Have the layers of this command's next call timed, in `call.layers`. Never switches."""
+        if (route := self.routes.get(method)) is not None:
+            route.trace_next()
 
     def measure(self, route: Route, calls: int = 20, seconds: float = 2.0) -> dict[str, Any]:
         """Time the layers of the next calls of a command: `{"calls": 20, "seconds": {layer: mean}}`. Switches."""

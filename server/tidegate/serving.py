@@ -48,6 +48,11 @@ class Serving:
 
     def start(self) -> None:
         """Take the data folder, start the plugins, open the listeners. Raises StartRefused or a Fault."""
+        self._prepare()
+        self._open()
+
+    def _prepare(self) -> None:
+        """All that can be done before clients may come."""
         server = self.server
         if problems := self.unsafe():
             raise StartRefused(problems)
@@ -60,6 +65,13 @@ class Serving:
             self._raise_descriptors()
             server.keep_reserve()
             self._enter_plugins()
+        except BaseException:
+            self.finish()
+            raise
+
+    def _open(self) -> None:
+        server = self.server
+        try:
             self._open_listeners()
         except BaseException:
             self.finish()
@@ -160,10 +172,11 @@ class Serving:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGHUP, self._on_hangup)
-        self.start()
-        # What is loaded by now stays. A full collection through it stops the loop for 3 ms, longer with plugins.
+        self._prepare()
+        # What is loaded by now stays: a full collection through it would stop the loop for 0.1 s with all plugins.
         gc.collect()
         gc.freeze()
+        self._open()
         try:
             self.server.stopping.wait()
         finally:
@@ -258,10 +271,7 @@ class Serving:
         for listener in server.listeners:
             listener.close()
         server.draining = True
-        frame = server.frame("event.shutdown", {"reason": "The server is shutting down", "seconds": limit})
-        for connection in self._sockets():
-            connection.push(frame)
-            connection.drain()
+        self._say_goodbye()
         if not self._wait_empty(limit):
             server.log.warning("%d calls did not finish in time", len(server.connections))
             for connection in self._sockets():
@@ -269,15 +279,29 @@ class Serving:
             if not self._wait_empty(1.0):
                 gevent.killall([c.greenlet for c in self._sockets() if c.greenlet is not None], timeout=1.0)
 
+    def _say_goodbye(self) -> None:
+        """Tell those who were not told yet; what they have sent is still answered."""
+        seconds = self.server.settings.server.drain_timeout_s
+        frame = self.server.frame("event.shutdown", {"reason": "The server is shutting down", "seconds": seconds})
+        for connection in self._sockets():
+            if connection.phase != "draining":
+                connection.push(frame)
+                connection.drain()
+
     def _sockets(self) -> list[SocketConnection]:
         return [c for c in self.server.connections.values() if isinstance(c, SocketConnection)]
 
     def _wait_empty(self, seconds: float) -> bool:
-        """Real time: a virtual clock must not keep a server from ending."""
-        end = time.monotonic() + seconds
-        while self.server.connections and time.monotonic() < end:
+        """Real time: a virtual clock must not keep a server from ending.
+
+        Operators may still come and look; they have to go when nobody else is left.
+        """
+        connections, end = self.server.connections, time.monotonic() + seconds
+        while connections and time.monotonic() < end:
+            if all(c.kind == "admin" and not c.calls_in_flight() for c in connections.values()):
+                self._say_goodbye()
             gevent.sleep(0.01)
-        return not self.server.connections
+        return not connections
 
     def finish(self) -> None:
         """Leave the plugins' lives, innermost last, and give everything back."""
@@ -297,8 +321,8 @@ def _unusable(server: Server, error: OSError) -> StartRefused:
 
 
 def _beyond_loopback(text: str) -> bool:
+    from tidegate.address import parse_address
     from tidegate.listener import packed_address
-    from tidegate.settings import parse_address
 
     address = parse_address(text)
     if address.kind != "tcp":

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
-import re
-import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
+from tidegate.address import parse_address
 from tidegate.plugin import RINGS
 
 Rules = dict[str, Any]
@@ -22,48 +20,6 @@ class Namespace(SimpleNamespace):
 
     def __repr__(self) -> str:
         return f"Namespace({', '.join(vars(self))})"
-
-
-class Address(NamedTuple):
-    """Where a listener listens. `kind`: tcp, unix, fd; `path`: the socket's, or the fd's name."""
-
-    kind: str
-    host: str | None = None
-    port: int | None = None
-    path: str | None = None
-
-
-_FORMS = "expected HOST:PORT, [IPV6]:PORT, unix:/PATH or fd:NAME"
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")
-
-
-def parse_address(text: str) -> Address:
-    """What `127.0.0.1:7420`, `[::1]:7420`, `:7420`, `unix:/run/x.sock` or `fd:NAME` stands for.
-
-    An empty host means every IPv4 address of the machine, port 0 any free one. Looks up no name.
-    Raises ValueError, whose text says what was expected.
-    """
-    for kind in ("unix", "fd"):
-        if text.startswith(f"{kind}:"):
-            path = text[len(kind) + 1 :]
-            if not path or "\0" in path:
-                raise ValueError(f"{_FORMS}, got {text[:80]!r}")
-            return Address(kind, path=path)
-    host, colon, port = text.rpartition(":")
-    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-        raise ValueError(f"{_FORMS} with a port from 0 to 65535, got {text[:80]!r}")
-    try:
-        if host.startswith("[") and host.endswith("]"):
-            return Address("tcp", str(ipaddress.IPv6Address(host[1:-1])), int(port))
-        if re.fullmatch(r"[0-9.]+", host):
-            return Address("tcp", str(ipaddress.IPv4Address(host)), int(port))
-    except ValueError as error:
-        raise ValueError(f"{_FORMS}, got {text[:80]!r}: {error}") from None
-    if ":" in host:
-        raise ValueError(f"expected an IPv6 address in brackets, [::1]:7420, got {text[:80]!r}")
-    if host and not _HOST.fullmatch(host):
-        raise ValueError(f"{_FORMS}, got {text[:80]!r}")
-    return Address("tcp", host, int(port))
 
 
 def _is_address(field: str, value: str, error: Callable[[str, str], None]) -> None:
@@ -305,154 +261,3 @@ def listener_mistakes(listener: Namespace) -> Iterator[tuple[str, str]]:
             yield key, f"expected a file, found none at {name!r}"
         elif not os.access(name, os.R_OK):
             yield key, f"the server's user may not read {name!r}"
-
-
-# --- the pages made from the schemas --------------------------------------------------------------
-
-_TOP = """\
-Every setting of Tidegate, at its default. This page is made from the schemas; {edit}.
-
-A flag or --set KEY=VALUE (--set listen.0.max_line_bytes=1024) goes before an environment variable
-(TIDEGATE__SERVER__DRAIN_TIMEOUT_S=20, TIDEGATE__LISTEN__0__ADDRESS=127.0.0.1:7421), that before the
-file, and the file before the default; there, lists may be written with commas. A key that ends in
-_s is in seconds, one in _bytes in bytes. `tidegate check-config` tells every mistake with its line.
-A secret may be written as {{file = "/run/secrets/x"}} or {{env = "NAME"}}; it is never shown.
-Relative paths start at the folder in which the server was started."""
-
-_SECTIONS = (
-    ("server", SERVER, "The server as a whole."),
-    (
-        "listen",
-        LISTEN,
-        "A listener; repeat the table for more. With none there is one, at these defaults.",
-    ),
-)
-_PLUGIN_HELP = "What every plugin's table may have."
-_UNITS = {"s": "seconds"}
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: '""'}[value]
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, Mapping):
-        inside = ", ".join(f"{_key(str(key))} = {_toml(one)}" for key, one in value.items())
-        return f"{{{inside}}}"
-    if isinstance(value, list | tuple | set | frozenset):
-        return f"[{', '.join(map(_toml, value))}]"
-    return str(value)
-
-
-def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
-
-
-def _sample(rules: Mapping[str, Any]) -> str:
-    """The default, or what a value could look like where there is none."""
-    meta = rules.get("meta", {})
-    if rules.get("default") is not None and not meta.get("secret"):
-        return _toml(rules["default"])
-    if meta.get("secret"):
-        return '{file = "/run/secrets/x"}'
-    if "example" in meta:
-        return _toml(meta["example"])
-    if "allowed" in rules:
-        return _toml(next(iter(rules["allowed"])))
-    kind = rules.get("type", "string")
-    first = kind if isinstance(kind, str) else kind[0]
-    empty = {"boolean": False, "list": [], "dict": {}}
-    return _toml(rules.get("min", 0) if first in ("integer", "float", "number") else empty.get(first, ""))
-
-
-def _facts(rules: Mapping[str, Any]) -> str:
-    """`seconds, 0 to 3600`."""
-    meta = rules.get("meta", {})
-    facts = [_UNITS.get(meta["unit"], meta["unit"])] if "unit" in meta else []
-    if "min" in rules and "max" in rules:
-        facts.append(f"{rules['min']} to {rules['max']}")
-    elif "min" in rules or "max" in rules:
-        facts.append(f"at least {rules['min']}" if "min" in rules else f"at most {rules['max']}")
-    if "allowed" in rules:
-        facts.append(f"one of {', '.join(map(str, rules['allowed']))}")
-    if meta.get("secret"):
-        facts.append("secret")
-    if rules.get("required"):
-        facts.append("required")
-    elif rules.get("default") is None:
-        facts.append("not set by default")
-    return ", ".join(facts)
-
-
-def _tables(
-    header: str, schema: Mapping[str, Any], help: str, many: bool = False
-) -> Iterator[tuple[str, bool, str, list[tuple[str, Mapping[str, Any]]]]]:
-    """Header, whether it is a list of tables, help, keys; nested tables after their table."""
-    nested, keys = [], []
-    for key, rules in schema.items():
-        inner = rules.get("schema")
-        item = inner.get("schema") if isinstance(inner, Mapping) and rules.get("type") == "list" else None
-        below = item if isinstance(item, Mapping) else inner if rules.get("type") == "dict" else None
-        if isinstance(below, Mapping):
-            nested.append(
-                (
-                    f"{header}.{_key(key)}",
-                    below,
-                    rules.get("meta", {}).get("help", ""),
-                    below is item,
-                )
-            )
-        else:
-            keys.append((key, rules))
-    yield header, many, help, keys
-    for one in nested:
-        yield from _tables(*one)
-
-
-def _all_tables(
-    schemas: Mapping[str, Mapping[str, Any]],
-) -> Iterator[tuple[str, bool, str, list[tuple[str, Mapping[str, Any]]]]]:
-    for name, schema, help in _SECTIONS:
-        yield from _tables(name, schema, help, name == "listen")
-    yield from _tables("plugins.NAME", PLUGIN, _PLUGIN_HELP)
-    for name in sorted(schemas):
-        yield from _tables(f"plugins.{_key(name)}", schemas[name], f"The {name} plugin.")
-
-
-def _comment(text: str) -> list[str]:
-    paragraphs = "\n\n".join(textwrap.fill(part, 98) for part in text.split("\n\n"))
-    return [f"# {line}".rstrip() for line in paragraphs.splitlines()]
-
-
-def annotated(schemas: Mapping[str, Mapping[str, Any]]) -> str:
-    """etc/tidegate.toml, given each plugin's schema: every key with help, commented out.
-
-    Loads as it is with no plugin installed, so the plugins' tables are commented out as a whole.
-    """
-    lines = _comment(_TOP.format(edit="change a copy: take the # from a key, and from the [table] above it"))
-    for header, many, help, keys in _all_tables(schemas):
-        mark = "# " if header.startswith("plugins.") else ""
-        lines += ["", "", *_comment(help), f"{mark}[[{header}]]" if many else f"{mark}[{header}]"]
-        for key, rules in keys:
-            help, facts = rules.get("meta", {}).get("help", ""), _facts(rules)
-            lines += ["", *_comment(f"{help} ({facts})".strip() if facts else help)]
-            lines.append(f"# {_key(key)} = {_sample(rules)}")
-    return "\n".join(lines) + "\n"
-
-
-def reference(schemas: Mapping[str, Mapping[str, Any]]) -> str:
-    """server/docs/settings.md, given each plugin's schema: the keys of each table of the file."""
-    lines = ["# Settings", "", *_TOP.format(edit="a test fails when it is stale").splitlines()]
-    for header, many, help, keys in _all_tables(schemas):
-        lines += ["", f"## `[[{header}]]`" if many else f"## `[{header}]`", "", help]
-        if keys:
-            lines += ["", "| key | type | default | what |", "|---|---|---|---|"]
-        for key, rules in keys:
-            kind = rules.get("type", "any")
-            kind = kind if isinstance(kind, str) else " or ".join(kind)
-            default = rules.get("default")
-            shown = "" if default is None or rules.get("meta", {}).get("secret") else f"`{_toml(default)}`"
-            help, facts = rules.get("meta", {}).get("help", ""), _facts(rules)
-            what = (f"{help} ({facts})" if facts else help).replace("|", "\\|").replace("\n", " ")
-            lines.append(f"| `{key}` | {kind} | {shown} | {what} |")
-    return "\n".join(lines) + "\n"

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple, Self, TypedDict
 
 import msgspec
 
+from tidegate.address import Address
 from tidegate.faults import Catalogue, Fault, IdleTimeout, RequestTimeout
 from tidegate.pushes import Push
-from tidegate.settings import Address
 
 _CHUNK = 65536  # above a TLS record, so that none is left half read where poll() can't see it
 _WAITING_BYTES = 1 << 20  # with more than this unsent, new requests wait

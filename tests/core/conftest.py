@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,15 +50,21 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def install(tmp_path: Path) -> Callable[..., Path]:
-    """`install("broken", "import nothing_of_this_name")` makes an installed plugin; gives what goes on the path."""
+    """`install("broken", "import nothing_of_this_name")` makes an installed plugin; gives what goes on the path.
 
-    def make(name: str, text: str) -> Path:
+    `cli` names functions of the text that are subcommands.
+    """
+
+    def make(name: str, text: str, cli: Sequence[str] = ()) -> Path:
         folder = tmp_path / "site"
         info = folder / f"tidegate_{name}-1.5.dist-info"
         info.mkdir(parents=True)
         (folder / f"tidegate_{name}.py").write_text(text)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: tidegate-{name}\nVersion: 1.5\n")
-        (info / "entry_points.txt").write_text(f"[tidegate]\n{name} = tidegate_{name}:{name.capitalize()}\n")
+        points = [f"{one} = tidegate_{name}:{one}" for one in cli]
+        (info / "entry_points.txt").write_text(
+            "\n".join(["[tidegate]", f"{name} = tidegate_{name}:{name.capitalize()}", "[tidegate.cli]", *points, ""])
+        )
         return folder
 
     return make

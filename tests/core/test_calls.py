@@ -300,6 +300,21 @@ def test_a_plugin_may_explain_an_exception(inside):
     assert {one.plugin for one in failed} == {"fails"}
 
 
+class ExplainsAll(Plugin):
+    ring = "scope"
+
+    @hookimpl(trylast=True)
+    def tidegate_fault(self, call):
+        return ResourceNotFound("explained in general")
+
+
+def test_who_explains_in_general_is_asked_after_all_others(inside):
+    server = inside(plugins={"all": ExplainsAll, "explains": Explains}, commands=COMMANDS)
+    with server.raw() as raw:
+        assert raw.ask("raise.this", ["value"])["error"]["message"] == "explained"
+        assert raw.ask("raise.this", ["group"])["error"]["message"] == "explained in general"
+
+
 class Deaf(Plugin):
     listens = frozenset({"*"})
 
@@ -350,6 +365,26 @@ def test_at_the_deadline_of_a_command_in_a_thread_the_late_result_is_dropped(ins
         assert code(raw.ask("thread.sleep", [1.5])) == 1303
         assert raw.ask("system.ping")["result"] == "pong"
     eventually(lambda: DONE == ["thread"])
+
+
+class Megaphone(Plugin):
+    """Pushes from a thread, which it must not."""
+
+    @command("push.all", thread=True)
+    def push_all(self) -> None:
+        for connection in self.server.connections.values():
+            connection.push(self.server.frame("event.x", {}))
+
+
+def test_a_push_from_a_thread_is_refused_and_says_what_to_do(inside):
+    server = inside(plugins={"megaphone": Megaphone}, virtual=False)
+    (calls, log) = server.events("call.finished"), []
+    server.server.report = lambda call: log.append(str(call.error))
+    with server.raw() as raw:
+        assert code(raw.ask("push.all")) == 1304
+        assert raw.ask("system.ping")["result"] == "pong"
+    assert log == ["push from another thread: a command with thread=True leaves pushes to one without"]
+    assert calls[0].culprit == "megaphone"
 
 
 def test_the_pool_of_threads_is_bounded(inside):

@@ -63,10 +63,12 @@ def test_nothing_is_offered_and_nothing_said_where_no_server_answers(cli: Any, t
 
 
 def test_a_broken_plugin_does_not_disturb_the_line_that_is_typed(cli: Any, install: Any) -> None:
-    path = install("broken", "import nothing_of_this_name")
-    words = {"COMP_WORDS": "tidegate pl", "COMP_CWORD": "1"}
-    ran = cli(env={"_TIDEGATE_COMPLETE": "zsh_complete", **words}, path=path)
-    assert ("plugins" in ran.out, ran.err) == (True, "")
+    path = install("broken", "import nothing_of_this_name", cli=["plunge", "version"])
+    for line, offered in (("tidegate pl", ["plugins", "plugin", "plunge"]), ("tidegate plunge ", [])):
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+        ran = cli(env={"_TIDEGATE_COMPLETE": "zsh_complete", **words}, path=path)
+        assert ran.err == ""
+        assert all(name in ran.out for name in offered)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -131,7 +131,7 @@ def test_a_restart_of_the_server_is_told_and_survived(shell: Any, server: Any) -
     port = server.port
     server.stop()
     one.sees("the next call connects anew")
-    server._args = [part if part != "127.0.0.1:0" else f"127.0.0.1:{port}" for part in server._args]
+    server._args = [part.replace("=127.0.0.1:0", f"=127.0.0.1:{port}") for part in server._args]
     server.start()
     enter(one, "shop.buy what=more")
     one.sees('"more for cash"')

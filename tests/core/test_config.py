@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tidegate.config import ConfigError, Settings, annotated, check, read, reference
-from tidegate.settings import Address, default_listener, parse_address
+from tidegate.address import Address, parse_address
+from tidegate.config import ConfigError, Settings, check, read
+from tidegate.settings import default_listener
+from tidegate.settingspage import annotated, reference
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {"etc/tidegate.toml": annotated, "server/docs/settings.md": reference}

@@ -133,7 +133,8 @@ def test_a_request_in_one_segment_with_the_end_of_the_handshake_is_answered(insi
                 incoming.write(raw.sock.recv(65536))
 
 
-def test_a_half_close_over_tls_is_answered_after_close_notify(inside, files, authority):
+@pytest.mark.parametrize(("sent", "answers"), [(PING * 10, 10), (PING.rstrip(), 1), (PING + PING.rstrip(), 2)])
+def test_a_half_close_over_tls_is_answered_after_close_notify(inside, files, authority, sent, answers):
     server = inside(f"[[listen]]\naddress = '127.0.0.1:0'\n{files}")
     context = ssl.create_default_context()
     authority.configure_trust(context)
@@ -141,7 +142,7 @@ def test_a_half_close_over_tls_is_answered_after_close_notify(inside, files, aut
     client = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
     with server.raw() as raw:
         handshake(client, incoming, outgoing, raw)
-        client.write(PING * 10)
+        client.write(sent)
         with pytest.raises(ssl.SSLWantReadError):
             client.unwrap()  # writes close_notify, and wants the server's
         raw.send(outgoing.read())
@@ -152,7 +153,7 @@ def test_a_half_close_over_tls_is_answered_after_close_notify(inside, files, aut
         with contextlib.suppress(ssl.SSLZeroReturnError):
             while part := client.read(65536):
                 plain += part
-        assert plain.count(b"pong") == 10
+        assert plain.count(b"pong") == answers
 
 
 def test_client_certificates_are_optional_and_checked(inside, files, authority, tmp_path):

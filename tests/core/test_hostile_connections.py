@@ -7,6 +7,7 @@ import ctypes
 import ctypes.util
 import itertools
 import json
+import socket
 import threading
 
 import gevent
@@ -148,6 +149,62 @@ def test_a_call_that_begins_while_its_connection_closes_takes_nothing_from_what_
         assert raw.json()["result"] == "waited"
         assert raw.json()["error"]["code"] == 1606
         assert raw.closed()
+
+
+# --- many at once ---------------------------------------------------------------------------------
+
+
+class Crowd:
+    """Clients whose requests the server finds all at once."""
+
+    def __init__(self, server, count: int) -> None:
+        self.server = server
+        self.raws = [server.raw() for _ in range(count)]
+        for raw in self.raws:
+            assert raw.ask("system.ping")["result"] == "pong"
+
+    def send(self, *requests: bytes) -> None:
+        """One for each client."""
+        gate = threading.Event()
+        busy = threading.Thread(target=self.server.run, args=(gate.wait, 30))
+        busy.start()
+        for raw, data in zip(self.raws, requests, strict=True):
+            raw.send(data)
+        gate.set()
+        busy.join()
+
+
+def test_the_replies_to_a_crowd_wait_for_nobodys_call(inside):
+    server = inside(commands=COMMANDS)
+    crowd = Crowd(server, 40)
+    crowd.send(*[PING + request("wait.for", [900])] * 20, *[PING, PING * 3] * 10)
+    for waiting in crowd.raws[:20]:
+        assert waiting.json()["result"] == "pong"
+    for raw in crowd.raws[20::2]:
+        assert raw.json()["result"] == "pong"
+    for raw in crowd.raws[21::2]:
+        assert [raw.json()["result"] for _ in range(3)] == ["pong"] * 3
+    server.advance(900)
+    for waiting in crowd.raws[:20]:
+        assert waiting.json()["result"] == "waited"
+
+
+def test_one_of_a_crowd_that_does_not_take_its_replies_is_closed_and_the_others_are_served(inside, eventually):
+    server = inside(listen(send_timeout_s=30, idle_timeout_s=86400), commands=COMMANDS)
+    closed = server.events("connection.closed")
+    crowd = Crowd(server, 20)
+    slow, *others = crowd.raws
+    connection = next(iter(server.server.connections.values()))
+    server.run(connection.sock.setsockopt, socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    slow.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    crowd.send(request("any.long", [15_000]) * 30, *[PING] * 19)
+    for raw in others:
+        assert raw.json()["result"] == "pong"
+    eventually(lambda: server.run(lambda: len(connection.outbox)))
+    # Again, for the kernel may take some more of it meanwhile.
+    eventually(lambda: server.advance(31) or [event.reason for event in closed] == ["slow reader"])
+    for raw in others:
+        assert raw.ask("system.ping")["result"] == "pong"
 
 
 # --- floods ---------------------------------------------------------------------------------------

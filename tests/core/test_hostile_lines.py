@@ -73,7 +73,7 @@ DEAR = {
 
 @pytest.fixture(scope="module")
 def ample(tmp_path_factory):
-    from tidegate.testing.inside import Inside
+    from tidegate.testing.thread import Inside
 
     server = Inside(tmp_path_factory.mktemp("ample"), commands=[*MANY, long], virtual=False)
     server.start()
@@ -101,6 +101,21 @@ def test_many_wrong_fields_are_counted_and_not_all_listed(ample):
     assert "201 fields" in error["message"]  # those, and room, which is missing
     assert 0 < len(error["data"]["errors"]) <= 50
     assert error["data"]["errors"][0]["field"] == "params.room"
+
+
+def test_a_scanner_gets_twenty_suggestions_a_second_and_no_more(inside):
+    server = inside(commands=MANY)
+    with server.raw() as raw:
+
+        def suggestions() -> int:
+            replies = [raw.ask("room.creat") for _ in range(50)]
+            assert {reply["error"]["data"]["code"] for reply in replies} == {1605}
+            return sum("did you mean 'room.create'?" in reply["error"]["message"] for reply in replies)
+
+        assert suggestions() == 20
+        assert suggestions() == 0
+        server.advance(1)
+        assert suggestions() == 20
 
 
 # --- batches --------------------------------------------------------------------------------------

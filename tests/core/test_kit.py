@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import pkgutil
+import subprocess
+
 import pytest
-from tidegate import Plugin, command
+from _pytest.fixtures import FixtureFunctionDefinition
+from tidegate import Plugin, command, testing
+from tidegate.testing.process import Served
 
 SOURCE = '''
 from tidegate import command
@@ -75,3 +80,60 @@ class Refusing(Plugin):
 def test_a_start_that_is_refused_raises_in_the_test(inside):
     with pytest.raises(Exception, match="does not like it"):
         inside(plugins={"refusing": Refusing})
+
+
+def test_a_word_in_the_configuration_is_not_taken_for_a_listener(served, inside):
+    """`listen` is a key of plugins, too; 7420 may be taken by a server that somebody uses."""
+    config = '# where to listen is open\n[plugins.other]\nlisten = "here"\nenabled = false\n'
+    for start in (served, inside):
+        assert start(config).port != 7420
+
+
+def test_listeners_of_the_configuration_are_served_as_they_are(served, inside):
+    config = '[[listen]]\naddress = "127.0.0.1:0"\n[[listen]]\naddress = "127.0.0.1:0"\n'
+    for start in (served, inside):
+        server = start(config)
+        assert len(server.addresses) == 2
+        with server.raw(listener=1) as raw:
+            assert raw.ask("system.ping")["result"] == "pong"
+
+
+def test_no_module_of_the_kit_hides_a_fixture():
+    """Importing the module `served` of a package puts it in the place of a function of that name."""
+    modules = {module.name for module in pkgutil.iter_modules(testing.__path__)}
+    fixtures = {name for name, one in vars(testing).items() if isinstance(one, FixtureFunctionDefinition)}
+    assert {"served", "inside", "postgres", "need", "eventually"} <= fixtures
+    assert not fixtures & modules
+
+
+def test_a_module_of_ones_own_may_keep_a_server(tmp_path_factory):
+    server = Served(tmp_path_factory.mktemp("kept"))
+    server.start()
+    with server.client() as client:
+        assert client.call("system.ping") == "pong"
+    assert server.stop() == 0
+
+
+def test_postgres_gives_each_who_asks_a_database_of_its_own(postgres):
+    for url in (postgres.database(), postgres.database()):
+        assert query(postgres, url, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == "0"
+        query(postgres, url, "CREATE TABLE pen (id int)")
+
+
+def test_postgres_keeps_what_was_committed_when_it_is_stopped_and_started(postgres):
+    url = postgres.database()
+    query(postgres, url, "CREATE TABLE pen AS SELECT 7 AS id")
+    postgres.stop("immediate")
+    assert not postgres.runs()
+    postgres.start()
+    assert query(postgres, url, "SELECT id FROM pen") == "7"
+
+
+def test_a_stopped_postgres_is_back_for_the_next_test(postgres):
+    postgres.stop()
+    assert query(postgres, postgres.database(), "SELECT 1") == "1"
+
+
+def query(postgres, url, sql):
+    words = [postgres.programs / "psql", "--no-psqlrc", "-tAc", sql, url]
+    return subprocess.run(words, check=True, capture_output=True, text=True, timeout=30).stdout.strip()

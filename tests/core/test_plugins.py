@@ -133,6 +133,12 @@ class First(Plugin):
         return {}
 
 
+class Last(Plugin):
+    @hookimpl(trylast=True)
+    def tidegate_gauges(self):
+        return {}
+
+
 class Wanting(Plugin):
     needs = ("database",)
 
@@ -159,6 +165,7 @@ class FailsToStart(Plugin):
         (Mistaken, ["'x'", "tidegate_decorat", "does not exist", "did you mean 'tidegate_decorate'"]),
         (Unmarked, ["'x'", "tidegate_serve without @hookimpl"]),
         (First, ["'x'", "tryfirst", "order is declared with `ring`"]),
+        (Last, ["'x'", "trylast", "order is declared with `ring`"]),
         (Wanting, ["'x'", "needs plugin 'database'"]),
         (Extra, ["'x'", "nonsense"]),
         (FailsToStart, ["'x'", "failed at start", "tidegate_serve", "ConnectionRefusedError: no database there"]),
@@ -230,8 +237,9 @@ def test_a_command_that_cant_be_served_refuses_the_start(inside, wrong, words):
 
 
 def test_a_note_that_nobody_reads_is_reported_at_start(inside, caplog):
-    inside(commands=[made("a.b", rate="1/minute", zzz=1)])
+    inside(commands=[made("a.b", rate="1/minute", zzz=1, http="GET /a")])
     text = caplog.text
+    assert "http" not in text, "without a site nobody misses a path"
     assert "the note 'rate' has no effect without tidegate-validation; it is on a.b" in text
     assert "the note 'zzz' is read by nobody; it is on a.b" in text
 
@@ -337,17 +345,26 @@ def test_what_an_administrator_does_is_told_with_secrets_masked(inside):
     def reset(user: str, password: str, reason: str = "") -> bool:
         return True
 
-    server = inside(plugins={"knows": Knows}, commands=[reset, audit, create])
+    card = {"type": "dict", "schema": {"number": {"type": "integer", "meta": {"profile": "secret"}}}}
+
+    @command("account.charge", requires="admin", params={"cards": {"type": "list", "schema": card}})
+    def charge(cards: list) -> bool:
+        return True
+
+    server = inside(plugins={"knows": Knows}, commands=[reset, audit, create, charge])
     acted = server.events("operator.acted")
     with server.raw() as raw:
         raw.ask("account.reset", {"user": "u", "password": "hunter2", "reason": "asked"}, auth="admin")
         raw.ask("account.reset", {"user": "u"}, auth="admin")
         raw.ask("system.config", auth="admin")  # only reads
+        raw.ask("account.charge", {"cards": [{"number": 4929, "owner": "u"}]}, auth="admin")
     assert [(one.method, one.actor, one.reason, one.code) for one in acted] == [
         ("account.reset", "admin", "asked", None),
         ("account.reset", "admin", "", 1107),
+        ("account.charge", "admin", "", None),
     ]
     assert acted[0].params == {"user": "u", "password": "***", "reason": "asked"}
+    assert acted[2].params == {"cards": [{"number": "***", "owner": "u"}]}
 
 
 def test_in_maintenance_only_administrators_and_what_is_always_there_work(inside):

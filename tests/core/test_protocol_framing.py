@@ -17,7 +17,7 @@ PONG = b'{"jsonrpc":"2.0","id":%d,"result":"pong"}'
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    from tidegate.testing.inside import Inside
+    from tidegate.testing.thread import Inside
 
     server = Inside(tmp_path_factory.mktemp("framing"), virtual=False)
     server.start()

@@ -287,6 +287,17 @@ def test_trace_is_only_for_administrators(inside):
         assert "command" in traced["trace"]
 
 
+def test_one_call_is_traced_for_who_asks_from_inside_and_the_next_is_not(inside):
+    server = inside()
+    finished = server.events("call.finished")
+    server.run(server.server.trace_next, "system.echo")
+    with server.raw() as raw:
+        replies = [raw.ask("system.echo", ["x"]) for _ in range(3)]
+    assert ["trace" in reply for reply in replies] == [False, False, False]
+    assert [call.layers is not None for call in finished] == [True, False, False]
+    assert "command" in finished[0].layers
+
+
 def test_replies_come_in_the_order_of_the_requests(raw):
     count = 1000
     raw.send(b"".join(b'{"jsonrpc":"2.0","id":%d,"method":"any.back","params":[%d]}\n' % (n, n) for n in range(count)))

@@ -21,12 +21,20 @@ import trustme
 
 SOURCE = """
 import time
+from pathlib import Path
 import gevent
 from tidegate import command
 
 @command("wait.for")
 def wait(seconds: float) -> str:
     gevent.sleep(seconds)
+    return "waited"
+
+@command("wait.until")
+def wait_until(file: str) -> str:
+    Path(file + ".begun").touch()
+    while not Path(file).exists():
+        gevent.sleep(0.01)
     return "waited"
 
 @command("block.for")
@@ -167,8 +175,8 @@ def test_a_socket_from_systemd_is_served(served, need):
     probe.close()
     server = served()
     server.stop()
-    command = [activate, "-l", f"127.0.0.1:{port}", *server._args]
-    command[command.index("--listen") + 1] = "fd:3"
+    args = [part.replace("listen.0.address=127.0.0.1:0", "listen.0.address=fd:3") for part in server._args]
+    command = [activate, "-l", f"127.0.0.1:{port}", *args]
     process = subprocess.Popen(command, cwd=server.folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         for _ in range(200):
@@ -187,13 +195,32 @@ def test_a_socket_from_systemd_is_served(served, need):
 # --- the end --------------------------------------------------------------------------------------
 
 
-def test_sigterm_finishes_calls_in_flight_tells_idle_clients_and_accepts_nobody(served):
-    server = served(source=SOURCE)
+class Held:
+    """A call that runs until it is let go."""
+
+    def __init__(self, folder: Path, eventually) -> None:
+        self._file = folder / "go"
+        self._eventually = eventually
+
+    def begin(self, raw) -> None:
+        """Returns when it runs."""
+        raw.send(line("wait.until", str(self._file)))
+        self._eventually(Path(f"{self._file}.begun").exists, 20)
+
+    def let_go(self) -> None:
+        self._file.touch()
+
+
+@pytest.fixture
+def held(tmp_path, eventually):
+    return Held(tmp_path, eventually)
+
+
+def test_sigterm_finishes_calls_in_flight_tells_idle_clients_and_accepts_nobody(served, held):
+    server = served("[server]\ndrain_timeout_s = 600\n", source=SOURCE)
     idle, busy = server.raw(), server.raw()
     idle.ask("system.ping")
-    busy.ask("system.ping")
-    busy.send(line("wait.for", 0.5))
-    time.sleep(0.1)
+    held.begin(busy)
     server.signal(signal.SIGTERM)
     push = idle.json()
     assert push["method"] == "event.shutdown"
@@ -201,16 +228,31 @@ def test_sigterm_finishes_calls_in_flight_tells_idle_clients_and_accepts_nobody(
     with pytest.raises(OSError):  # noqa: PT011  (refused or reset)
         server.raw().ask("system.ping")
     assert busy.json()["method"] == "event.shutdown"
+    held.let_go()
     assert busy.json()["result"] == "waited"
     assert busy.closed()
     assert server.wait() == 0
 
 
-def test_a_call_that_takes_longer_than_the_drain_is_told_so(served):
+def test_an_operator_may_look_in_while_calls_end_and_holds_nobody_up(served, held):
+    server = served("[server]\ndrain_timeout_s = 600\n", source=SOURCE)
+    with server.raw() as busy:
+        held.begin(busy)
+        server.signal(signal.SIGTERM)
+        assert busy.json()["method"] == "event.shutdown"
+        with server.raw_admin() as door:
+            assert {row["kind"] for row in door.ask("system.connections")["result"]} == {"tcp", "admin"}
+            held.let_go()
+            assert door.json()["method"] == "event.shutdown"
+            assert door.closed()
+        assert busy.json()["result"] == "waited"
+    assert server.wait() == 0
+
+
+def test_a_call_that_takes_longer_than_the_drain_is_told_so(served, held):
     server = served("[server]\ndrain_timeout_s = 0.3\n", source=SOURCE)
     with server.raw() as raw:
-        raw.send(line("wait.for", 60))
-        time.sleep(0.2)
+        held.begin(raw)
         server.signal(signal.SIGTERM)
         assert raw.json()["method"] == "event.shutdown"
         assert raw.json()["error"]["data"]["code"] == 1309
@@ -219,11 +261,10 @@ def test_a_call_that_takes_longer_than_the_drain_is_told_so(served):
     assert "did not finish in time" in server.log()
 
 
-def test_a_second_signal_ends_at_once(served):
+def test_a_second_signal_ends_at_once(served, held):
     server = served("[server]\ndrain_timeout_s = 600\n", source=SOURCE)
     with server.raw() as raw:
-        raw.send(line("wait.for", 600))
-        time.sleep(0.2)
+        held.begin(raw)
         server.signal(signal.SIGINT)
         server.wait_log("draining (SIGINT)")
         server.signal(signal.SIGINT)

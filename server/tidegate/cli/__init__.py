@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import logging
 import os
 from functools import cached_property
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import click
 
-#: Section -> its subcommands; the module of `check-config` is `check_config`, imported when it is asked for.
+from tidegate.cli.subcommand import GROUP, Subcommand, installed
+
+#: Section -> its subcommands; that of `check-config` is `check_config` in the module of this name.
 _SECTIONS = {
     "Serve": ("serve", "check-config"),
     "Use a server": ("call", "shell"),
@@ -43,7 +44,7 @@ class Context(click.Context):
 
 
 class Group(click.Group):
-    """Imports a subcommand's module when it is named, and plugins when it is none of ours."""
+    """Imports a subcommand when it is used, and only that one."""
 
     context_class = Context
 
@@ -54,35 +55,18 @@ class Group(click.Group):
         if name not in _OURS:
             return self.brought.get(name)
         module = name.replace("-", "_")
-        command: click.Command = getattr(importlib.import_module(f"tidegate.cli.{module}"), module)
-        return command
+        return Subcommand(EntryPoint(name, f"tidegate.cli.{module}:{module}", GROUP))
 
     @cached_property
-    def brought(self) -> dict[str, click.Command]:
-        """The subcommands of the installed plugins. A plugin that fails is left out with a warning."""
-        from tidegate.registry import find
-
-        found, broken = find(lambda name: True)
-        for each in broken:
-            _warn(f"without the subcommands of {each}")
-        taken: dict[str, click.Command] = {}
-        for one in found:
-            own = click.Group()
-            try:
-                if (hook := getattr(one.type, "tidegate_cli", None)) is not None:
-                    plugin = one.type()
-                    plugin.name = one.name
-                    plugin.log = logging.getLogger(f"tidegate.{one.name}")
-                    hook(plugin, own)
-            except Exception as error:
-                _warn(f"without the subcommands of {one}: {type(error).__name__}: {error}")
-                continue
-            for name, command in own.commands.items():
-                if name in _OURS or name in taken:
-                    _warn(f"without the subcommand {name!r} of {one}: the name is taken")
-                else:
-                    taken[name] = command
-        return dict(sorted(taken.items()))
+    def brought(self) -> dict[str, Subcommand]:
+        """The subcommands of installed plugins; of two with one name, and of one with a name of ours, a warning."""
+        taken: dict[str, Subcommand] = {}
+        for one in map(Subcommand, installed()):
+            if one.point.name in _OURS or one.point.name in taken:
+                _warn(f"without the {one}: the name is taken")
+            else:
+                taken[one.point.name] = one
+        return taken
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         from tidegate.nearest import hint
@@ -96,7 +80,7 @@ class Group(click.Group):
         width = max(map(len, self.list_commands(ctx)))
         for section, names in sections.items():
             commands = [(name, command) for name in names if (command := self.get_command(ctx, name)) is not None]
-            if rows := [(f"{name:{width}}", each.get_short_help_str(70)) for name, each in commands if not each.hidden]:
+            if rows := [(f"{name:{width}}", command.get_short_help_str(70)) for name, command in commands]:
                 with formatter.section(section):
                     formatter.write_dl(rows)
 

@@ -2,10 +2,13 @@
 
 Installing `tidegate` makes its fixtures known to pytest:
 
-- `served(…)`: a server in a subprocess, as in production; see `Served`.
-- `inside(…)`: a server in a thread of this process with its own event loop; see `Inside`.
+- `served(…)`: a server in a subprocess, as in production; see `process.Served`.
+- `inside(…)`: a server in a thread of this process with its own event loop; see `thread.Inside`.
+- `postgres`: a real PostgreSQL; see `cluster.Postgres`.
 - `need(command)`: skip the test where a command is missing; with `--require-services` it fails.
 - `eventually(fn)`: what `fn` gives once it is true, within a limit.
+
+No module of this package may be called as a fixture is: importing it would hide the fixture.
 
 Nothing here patches the standard library, so it goes with pytest-xdist.
 """
@@ -15,11 +18,19 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+if TYPE_CHECKING:
+    from tidegate.testing.cluster import Postgres
+    from tidegate.testing.process import Served
+    from tidegate.testing.thread import Inside
+
 T = TypeVar("T")
+
+#: How long the kit waits for what should come at once: a busy machine takes its time, and only a failing test waits.
+WAIT_S = 30.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,8 +41,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.fixture
-def need(request: pytest.FixtureRequest) -> Callable[..., str]:
+@pytest.fixture(scope="session")
+def need(pytestconfig: pytest.Config) -> Callable[..., str]:
     """`need("tmux")` gives the program's path; `need("x", ok=False, why="…")` states any other want."""
 
     def need(name: str, ok: bool | None = None, why: str = "") -> str:
@@ -39,7 +50,7 @@ def need(request: pytest.FixtureRequest) -> Callable[..., str]:
         if path is not None:
             return path
         reason = why or f"{name} is not on this machine"
-        if request.config.getoption("--require-services"):
+        if pytestconfig.getoption("--require-services"):
             pytest.fail(reason)
         pytest.skip(reason)
 
@@ -52,7 +63,7 @@ def eventually() -> Callable[..., Any]:
     return wait_until
 
 
-def wait_until(fn: Callable[[], T], timeout: float = 10.0) -> T:
+def wait_until(fn: Callable[[], T], timeout: float = WAIT_S) -> T:
     """What `fn` gives once it is true. Raises AssertionError after `timeout` seconds."""
     end = time.monotonic() + timeout
     while not (value := fn()):
@@ -63,9 +74,9 @@ def wait_until(fn: Callable[[], T], timeout: float = 10.0) -> T:
 
 
 @pytest.fixture
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Served]]:
     """Starts servers in subprocesses; they are stopped, and must end well, after the test."""
-    from tidegate.testing.served import Served
+    from tidegate.testing.process import Served
 
     started: list[Served] = []
 
@@ -82,9 +93,9 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Inside]]:
     """Starts servers in threads of this process."""
-    from tidegate.testing.inside import Inside
+    from tidegate.testing.thread import Inside
 
     started: list[Inside] = []
 
@@ -97,3 +108,16 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., A
     yield start
     for server in started:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(need: Callable[..., str]) -> Iterator[Postgres]:
+    """A running PostgreSQL: `postgres.database()` is the URL of an empty database. Skips where there is none."""
+    from tidegate.testing.cluster import Postgres, programs
+
+    found = programs()
+    need("postgresql", ok=found is not None, why="PostgreSQL's initdb is not on this machine")
+    assert found is not None
+    server = Postgres(found)
+    yield server
+    server.close()

@@ -7,21 +7,21 @@ import socket
 from pathlib import Path
 from typing import Any
 
-TIMEOUT_S = 10.0
+from tidegate.testing import WAIT_S
 
 
 class Raw:
-    """Bytes out, lines in. Every wait ends after 10 s with TimeoutError."""
+    """Bytes out, lines in. Every wait ends after 30 s with TimeoutError."""
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.settimeout(TIMEOUT_S)
+        sock.settimeout(WAIT_S)
         self.sock = sock
         self._buffer = b""
 
     @classmethod
     def tcp(cls, host: str, port: int, source: str | None = None) -> Raw:
         """`source`: the address to come from, such as 127.0.0.2."""
-        return cls(socket.create_connection((host, port), TIMEOUT_S, (source, 0) if source else None))
+        return cls(socket.create_connection((host, port), WAIT_S, (source, 0) if source else None))
 
     @classmethod
     def unix(cls, path: Path) -> Raw:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,20 @@ from tidegate.testing.raw import Raw
 
 if TYPE_CHECKING:
     from tidegate.client import Client
+
+
+def unsaid(config: str) -> dict[str, object]:
+    """What a server under test is told where its configuration, TOML, leaves it open: a free port, a short drain."""
+    try:
+        said = tomllib.loads(config)
+    except tomllib.TOMLDecodeError:
+        said = {}  # the server says what is wrong with it
+    flags: dict[str, object] = {}
+    if "listen" not in said:
+        flags["listen.0.address"] = "127.0.0.1:0"
+    if "drain_timeout_s" not in said.get("server", ()):
+        flags["server.drain_timeout_s"] = 2
+    return flags
 
 
 class Reachable:

@@ -16,8 +16,9 @@ from tidegate.config import read
 from tidegate.model import Call, Event
 from tidegate.plugin import Plugin, hookimpl
 from tidegate.server import Server
+from tidegate.testing import WAIT_S
 from tidegate.testing.clock import VirtualClock
-from tidegate.testing.reach import Reachable
+from tidegate.testing.reach import Reachable, unsaid
 
 T = TypeVar("T")
 
@@ -62,11 +63,7 @@ class Inside(Reachable):
         self.clock: Clock = VirtualClock() if virtual else Clock()
         self._config = folder / "tidegate.toml"
         self._env = env or {}
-        self._flags = {
-            "server.data": str(self.data),
-            "listen.0.address": None if "listen" in config else "127.0.0.1:0",
-            "server.drain_timeout_s": None if "drain_timeout_s" in config else 2,
-        }
+        self._flags = {"server.data": str(self.data), **unsaid(config)}
         classes = dict(plugins) if isinstance(plugins, Mapping) else {}
         self._names = ["none"] if isinstance(plugins, Mapping) else ["none", *plugins]
         functions = tuple(commands)
@@ -84,8 +81,9 @@ class Inside(Reachable):
     def start(self) -> None:
         """Returns when it accepts connections; raises what the start raised."""
         self._thread.start()
-        assert self._ready.wait(20), "the server did not start"
+        assert self._ready.wait(2 * WAIT_S), "the server did not start"
         if self._error is not None:
+            self._thread.join(WAIT_S)  # `stop` goes by whether it lives
             raise self._error
 
     def _live(self) -> None:

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tidegate.testing import wait_until
-from tidegate.testing.reach import Reachable
+from tidegate.testing import WAIT_S, wait_until
+from tidegate.testing.reach import Reachable, unsaid
 
-START_S = 30.0
+START_S = 60.0
 
 
 class Served(Reachable):
@@ -51,8 +51,7 @@ class Served(Reachable):
         self._args = [
             *(sys.executable, "-m", "tidegate.testing" if virtual else "tidegate", "serve"),
             *("--config", str(self.config), "--data", str(self.data), "--only", ",".join(plugins) or "none"),
-            *(("--listen", "127.0.0.1:0") if "listen" not in config else ()),
-            *(("--set", "server.drain_timeout_s=2") if "drain_timeout_s" not in config else ()),
+            *(f"--set={key}={value}" for key, value in unsaid(config).items()),
             *(part for name in commands for part in ("--commands", name)),
             *args,
         ]
@@ -93,7 +92,7 @@ class Served(Reachable):
         self.signal(signal.SIGKILL)
         self.wait()
 
-    def wait(self, timeout: float = 20.0) -> int:
+    def wait(self, timeout: float = WAIT_S) -> int:
         """Its exit code, once it has ended by itself."""
         assert self.process is not None
         self._expected = False
@@ -129,7 +128,7 @@ class Served(Reachable):
         """What it has logged so far."""
         return (self.folder / "stderr").read_text(errors="replace")
 
-    def wait_log(self, text: str, timeout: float = 10.0) -> str:
+    def wait_log(self, text: str, timeout: float = WAIT_S) -> str:
         """The log, once `text` stands in it."""
         return wait_until(lambda: text in (log := self.log()) and log, timeout) or ""
 
