@@ -25,6 +25,7 @@ from typing import Any
 
 from pairs import LOADS, pair
 from process import LOAD_CORE, Process, tidegate
+from windows import keep
 
 PLUGINS = ("admin", "errors", "monitoring", "security", "validation")
 WATCHED = ("errors.stats", "monitoring.alerts", "monitoring.metrics", "security.status")
@@ -129,9 +130,7 @@ def main() -> None:
     print("A request over a kept connection, median:")
     for path, micros in took.items():
         print(f"  {path:20s}{micros:8.0f} µs")
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump({"pages": found, "requests_us": took}, file, indent=1)
+    keep({"pages": found, "requests_us": took}, args.json)
     sys.exit(found["bad"] > 0)
 
 

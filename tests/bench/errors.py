@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import logging
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from typing import Any
 
 from tidegate import Call, Connection, Plugin, command
 from tidegate.config import read
 from tidegate.server import Server
 from tidegate_errors import Errors
+from windows import keep, low, seconds
 
 AIMS_US = {"retry": 0.1, "everything": 0.5}
 
@@ -74,15 +72,6 @@ def server(adaptive: bool) -> Server:
     return Server(read(None, sets=sets), plugins={"errors": Errors, "shop": Shop}, only=["none"])
 
 
-def seconds(function: Callable[[Any], Any], argument: Any, times: int) -> float:
-    """For one call of `function`."""
-    numbers = range(times)
-    start = time.perf_counter()
-    for _ in numbers:
-        function(argument)
-    return (time.perf_counter() - start) / times
-
-
 def added(of: Server, name: str, rounds: int, times: int) -> dict[str, Any]:
     """What the decorators of a command add, µs: `{"us": 0.05, "bare_us": 0.06}`."""
     route = of.routes[name]
@@ -97,11 +86,6 @@ def added(of: Server, name: str, rounds: int, times: int) -> dict[str, Any]:
     gc.enable()
     bare, decorated = (low([pair[place] for pair in pairs]) for place in (0, 1))
     return {"us": (decorated - bare) * 1e6, "bare_us": bare * 1e6}
-
-
-def low(values: list[float]) -> float:
-    """The tenth percentile: what it takes when no other program has the core or its caches."""
-    return sorted(values)[len(values) // 10]
 
 
 def failure(of: Server, times: int) -> dict[str, Any]:
@@ -146,9 +130,7 @@ def main() -> None:
         print(f"{title:36s}{row['us']:10.3f}{row['bare_us']:8.3f}{aim!s:>8s}", flush=True)
     row = out["failure"] = failure(plain, 2_000)
     print(f"{'a call that fails, all of it':36s}{row['us']:10.1f}   (the core alone {row['core_us']:.1f})")
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(out, file, indent=1)
+    keep(out, args.json)
 
 
 if __name__ == "__main__":

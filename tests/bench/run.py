@@ -20,6 +20,7 @@ from typing import Any
 import loadgen
 from pairs import LOADS, pair
 from process import LOAD_CORE, SERVERS, Process, missing, raise_priority
+from windows import keep
 
 Rows = list[dict[str, Any]]
 
@@ -184,9 +185,7 @@ def main() -> None:
     if args.nice:
         raise_priority(args.nice)
     found = {what: MEASUREMENTS[what](args) for what in args.what}
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump({"machine": machine(), **found}, file, indent=1)
+    keep({"machine": machine(), **found}, args.json)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@
     python tests/bench/security.py --json out.json --misses
 
 `attacks` and `ordinary` are what the rules were written with. `attacks2` and `ordinary2` came afterwards, as odd as
-could be thought of; one half of them was tuned on, the other is reported and was not looked at. The docstrings of the
-standard library and the translations on this machine are people's own words.
+could be thought of, then `attacks3` and `ordinary3`, larger and more like what is really typed: one half of each was
+tuned on, the other is reported and was not looked at. `attacks4` and `ordinary4` came last and nothing was tuned on
+them. The docstrings of the standard library, code of this machine in pieces, and its translations are other people's.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import ast
 import gettext
 import json
 import random
-import sys
 import sysconfig
 import tempfile
 import time
@@ -33,8 +33,10 @@ from tidegate_security import Security
 from tidegate_security.engine import cache_folders
 from tidegate_security.rules import built_in, chosen
 from tidegate_security.scanner import Scanner
+from windows import keep
 
 CORPUS = Path(__file__).parents[2] / "plugins" / "security" / "tests" / "corpus"
+FOLDERS = tuple(f"{kind}{number}" for kind in ("attacks", "ordinary") for number in ("", "2", "3", "4"))
 AIMS = {"call_us": 1.0, "blocked_ns": 60.0, "worst_ms": 5.0, "memory_mib": 32.0, "text_us": 25.0}
 HUNDRED = "the quick brown fox jumps over the lazy dog and then it goes home to sleep for a while, does it? ok!!"[:100]
 
@@ -105,22 +107,31 @@ def show(kind: str, counts: Counter[str], attacks: bool) -> None:
 
 
 def of_this_machine() -> dict[str, list[str]]:
-    """Docstrings of the standard library, and messages in many languages."""
+    """Docstrings of the standard library, its code in pieces of 3 to 18 lines, and messages in many languages."""
     docs: list[str] = []
+    code: list[str] = []
+    noise = random.Random(1)
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
-        tree = ast.parse(path.read_text("utf-8"))
+        source = path.read_text("utf-8")
+        lines = source.split("\n")
+        starts = [noise.randrange(len(lines)) for _ in range(12)]
+        code += ["\n".join(lines[start : start + noise.randint(3, 18)]) for start in starts]
+        tree = ast.parse(source)
         for node in ast.walk(tree):
             if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Module)) and (text := ast.get_docstring(node)):
                 docs.append(text)
     words: list[str] = []
-    noise = random.Random(1)
     for path in noise.sample(
         files := sorted(Path("/usr/share/locale").glob("*/LC_MESSAGES/*.mo")), min(300, len(files))
     ):
-        with path.open("rb") as file:
-            held = [text for key, text in gettext.GNUTranslations(file)._catalog.items() if key and str(text).strip()]  # type: ignore[attr-defined]
-        words += noise.sample([text for text in held if isinstance(text, str)], min(40, len(held)) // 2)
-    return {"docstrings": docs, "translations": words}
+        try:
+            with path.open("rb") as file:
+                catalog = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]
+        except UnicodeDecodeError:  # an old one that does not say its encoding
+            continue
+        held = [text for key, text in catalog.items() if key and isinstance(text, str) and text.strip()]
+        words += noise.sample(held, min(20, len(held)))
+    return {"docstrings": docs, "code": code, "translations": words}
 
 
 def microseconds(function: Callable[[], object], times: int = 2000, rounds: int = 60) -> float:
@@ -169,10 +180,10 @@ def mean_scan(scanner: Scanner, texts: Iterable[str]) -> float:
     texts = list(texts)
     best = float("inf")
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.thread_time()
         for text in texts:
             scanner.scan(text)
-        best = min(best, (time.perf_counter() - start) / len(texts))
+        best = min(best, (time.thread_time() - start) / len(texts))
     return best * 1e6
 
 
@@ -250,19 +261,14 @@ def main() -> None:
     args = parser.parse_args()
     scanner = Scanner(chosen(built_in()), caches=cache_folders())
     out: dict[str, Any] = {}
-    for folder in ("attacks", "attacks2", "ordinary", "ordinary2"):
+    for folder in FOLDERS:
         out[folder] = table(scanner, folder, args.misses)
     print()
     for name, texts in of_this_machine().items():
         share = 100 * sum(scanner.scan(text).flagged for text in texts) / max(1, len(texts))
         out[name] = {"texts": len(texts), "flagged": share}
         print(f"{name:14}{len(texts):7}{share:11.2f}")
-    every = [
-        t
-        for folder in ("attacks", "ordinary", "attacks2", "ordinary2")
-        for ts in collection(folder).values()
-        for t in ts
-    ]
+    every = [t for folder in FOLDERS for ts in collection(folder).values() for t in ts]
     print()
     out["costs"] = costs(scanner)
     out["text_us"] = mean_scan(scanner, every)
@@ -271,9 +277,8 @@ def main() -> None:
     print(f"{'a text of the collections, µs':44}{out['text_us']:9.3f}   aim {AIMS['text_us']:g}")
     print(f"{'the worst of 67 crafted texts of 64 KiB, ms':44}{out['worst_ms']:9.3f}   aim {AIMS['worst_ms']:g}")
     print(f"{'trackers after 100,000 addresses, MiB':44}{out['memory_mib']:9.3f}   aim {AIMS['memory_mib']:g}")
-    if args.json:
-        Path(args.json).write_text(json.dumps(out, indent=1))
+    keep(out, args.json)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
