@@ -17,6 +17,7 @@ import socket
 import statistics
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 from pairs import spread
 from process import LOAD_CORE, Contender, Process, script, tidegate
@@ -30,8 +31,8 @@ MARK = b'"kind":"message"'
 class Crowd:
     """Connections that count what they get; the first of them speaks."""
 
-    def __init__(self, port: int, members: int) -> None:
-        self.socks = [socket.create_connection(("127.0.0.1", port)) for _ in range(members)]
+    def __init__(self, port: int, members: int, socks: list[socket.socket] | None = None) -> None:
+        self.socks = socks or [socket.create_connection(("127.0.0.1", port)) for _ in range(members)]
         self.got = [0] * members
         self.tails = [b""] * members  # the mark may come in two pieces
         self.reached: dict[int, int] = {}  # message -> how many have it
@@ -50,7 +51,10 @@ class Crowd:
         sock.sendall(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode() + b"\n")
         data = b""
         while b'"id":1' not in data or not data.endswith(b"\n"):
-            data += sock.recv(65536)
+            more = sock.recv(65536)
+            if not more:
+                raise RuntimeError(f"the server closed the connection after {data[-300:]!r}")
+            data += more
         return json.loads(next(line for line in data.splitlines() if b'"id":1' in line))["result"]
 
     def hear(self, mark: bytes) -> None:
@@ -60,6 +64,8 @@ class Crowd:
             raise RuntimeError(f"nothing came for 20 s; {min(self.got)} to {max(self.got)} messages arrived")
         for key, _ in events:
             data = key.fileobj.recv(65536)
+            if not data:
+                raise RuntimeError("the server closed a connection")
             self.bytes += len(data)
             data = self.tails[key.data] + data
             self.tails[key.data] = data[-len(mark) + 1 :]
@@ -90,19 +96,28 @@ class Crowd:
 
 def enter(port: int, members: int) -> tuple[str, Crowd]:
     """Everybody registers and joins one room while the others are away; then all come in by their tokens."""
-    tokens, room = [], ""
-    for place in range(members):
+
+    def account(place: int) -> tuple[Crowd, str]:
         alone = Crowd(port, 1)
-        tokens.append(alone.ask(0, "account.register", name=f"member{place}", password=PASSWORD)["token"])
-        if place:
-            alone.ask(0, "room.join", room=room)
-        else:
-            room = alone.ask(0, "room.create", name="Hall")["id"]
+        return alone, alone.ask(0, "account.register", name=f"member{place}", password=PASSWORD)["token"]
+
+    def member(place: int) -> str:
+        alone, token = account(place)
+        alone.ask(0, "room.join", room=room)
         alone.socks[0].close()
-    crowd = Crowd(port, members)
-    for place, token in enumerate(tokens):
-        crowd.ask(place, "account.resume", token=token)
-    return room, crowd
+        return token
+
+    def back(token: str) -> socket.socket:
+        alone = Crowd(port, 1)
+        alone.ask(0, "account.resume", token=token)
+        return alone.socks[0]
+
+    owner, first = account(0)
+    room = owner.ask(0, "room.create", name="Hall")["id"]
+    owner.socks[0].close()
+    with ThreadPoolExecutor(16) as pool:
+        tokens = [first, *pool.map(member, range(1, members))]
+        return room, Crowd(port, members, list(pool.map(back, tokens)))
 
 
 def settle(crowd: Crowd, seconds: float = 1.0) -> None:

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -17,71 +10,12 @@ import pytest
 QUICK = "argon2_memory_kib = 64\nargon2_passes = 1\n"
 
 
-class Postgres:
-    """One cluster in a temporary folder; each test gets a database of its own."""
-
-    def __init__(self, bin: Path) -> None:
-        self.bin = bin
-        self.folder = Path(tempfile.mkdtemp(prefix="tidegate-pg-"))
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port = sock.getsockname()[1]
-        self.made = 0
-        if os.getuid() == 0:  # PostgreSQL refuses to run as root
-            entry = pwd.getpwnam("postgres")
-            os.chown(self.folder, entry.pw_uid, entry.pw_gid)
-        data = str(self.folder / "data")
-        self._run("initdb", "-D", data, "-U", "tidegate", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
-        options = f"-h 127.0.0.1 -p {self.port} -k '' -c fsync=off -c full_page_writes=off -c max_connections=60"
-        self._run("pg_ctl", "-D", data, "-l", str(self.folder / "log"), "-w", "-t", "30", "-o", options, "start")
-
-    def _run(self, program: str, *args: str) -> None:
-        user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
-        subprocess.run([self.bin / program, *args], check=True, cwd="/", timeout=60, stdout=subprocess.DEVNULL, **user)
-
-    def database(self) -> str:
-        """The URL of an empty database."""
-        self.made += 1
-        name = f"test{self.made}"
-        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "tidegate", name)
-        return f"postgresql://tidegate@127.0.0.1:{self.port}/{name}"
-
-    def close(self) -> None:
-        subprocess.run(
-            [self.bin / "pg_ctl", "-D", self.folder / "data", "-m", "immediate", "-w", "stop"],
-            **({"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}),
-            cwd="/",
-            stdout=subprocess.DEVNULL,
-        )
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def _clusters() -> Iterator[list[Postgres]]:
-    made: list[Postgres] = []
-    yield made
-    for cluster in made:
-        cluster.close()
-
-
-@pytest.fixture
-def postgres(need, _clusters) -> Callable[[], str]:
-    """Gives the URL of an empty database on a real PostgreSQL."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    path = found[-1] if found else shutil.which("initdb")
-    need("postgresql", path is not None, "PostgreSQL's initdb is not on this machine")
-    pytest.importorskip("psycopg")
-    if not _clusters:
-        _clusters.append(Postgres(Path(path).parent))
-    return _clusters[0].database
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request) -> str:
     """Settings of the transactions plugin; a test that asks for it runs on both."""
     if request.param == "sqlite":
         return ""
-    return f'url = "{request.getfixturevalue("postgres")()}"\nupgrade = "always"\n'
+    return f'url = "{request.getfixturevalue("postgres").database()}"\nupgrade = "always"\nconnect_timeout_s = 60\n'
 
 
 @pytest.fixture
@@ -103,6 +37,12 @@ def accounts(served, settings) -> Callable[..., object]:
         return served(config=settings(own, database, rest), **options)
 
     return start
+
+
+@pytest.fixture
+def server(accounts, database) -> object:
+    """A server with accounts at their defaults; a test that asks for it runs on both databases."""
+    return accounts(database=database)
 
 
 @pytest.fixture

@@ -24,11 +24,6 @@ from tidegate.faults import (
 PASSWORD = "correct horse battery"
 
 
-@pytest.fixture
-def server(accounts, database):
-    return accounts(database=database)
-
-
 def register(client, name):
     return client.call("account.register", name=name, password=PASSWORD)
 
@@ -142,6 +137,30 @@ def test_tokens_are_bounded_and_revoked(accounts):
         assert [session["id"] for session in shown["sessions"]] == [tokens[1]["session"]]
     assert server.raw().ask("account.whoami", auth=tokens[0]["token"])["error"]["code"] == TokenInvalid.code
     assert server.raw().ask("account.whoami", auth=tokens[1]["token"])["result"]["name"] == "bot"
+
+
+def test_all_sessions_are_listed_a_page_at_a_time_with_whose_they_are(server):
+    with server.client() as client, server.admin() as admin:
+        ada = register(client, "ada")
+        admin.call("account.create", name="bot")
+        for _ in range(2):
+            admin.call("account.create_token", user="bot", label="a job")
+        found, after = [], None
+        while True:
+            page = admin.call("account.list_sessions", {"limit": 2, **({"after": after} if after else {})})
+            found += page["sessions"]
+            if (after := page["next"]) is None:
+                break
+        assert sorted((one["name"], one["kind"], one["label"]) for one in found) == [
+            ("ada", "session", ""),
+            ("bot", "token", "a job"),
+            ("bot", "token", "a job"),
+        ]
+        (one,) = admin.call("account.list_sessions", user="ada")["sessions"]
+        assert (one["id"], one["user"]) == (ada["session"], ada["user"]["id"])
+        admin.call("account.end_sessions", user=one["user"], session=one["id"])
+        assert admin.call("account.list_sessions", user="ada") == {"sessions": [], "next": None}
+        assert "digest" not in one
 
 
 def test_a_password_that_is_reset_ends_everything(server):

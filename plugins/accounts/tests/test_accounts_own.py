@@ -22,11 +22,6 @@ from tidegate.faults import (
 PASSWORD = "correct horse battery"
 
 
-@pytest.fixture
-def server(accounts, database):
-    return accounts(database=database)
-
-
 def test_who_registers_is_logged_in_and_may_log_in_again(server):
     with server.client() as client:
         assert client.call("account.whoami") is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from tidegate import Call, Command, Server, hookimpl
 
@@ -13,9 +13,6 @@ from tidegate_accounts.people import CHANNEL, Directory, People
 from tidegate_accounts.settings import SETTINGS
 from tidegate_accounts.tables import MIGRATIONS, metadata
 from tidegate_accounts.throttle import Throttle
-
-if TYPE_CHECKING:
-    import click
 
 
 class Accounts(Administration):
@@ -62,9 +59,3 @@ class Accounts(Administration):
             return proceed(call)
 
         return known
-
-    @hookimpl
-    def tidegate_cli(self, group: click.Group) -> None:
-        from tidegate_accounts.cli import account
-
-        group.add_command(account)

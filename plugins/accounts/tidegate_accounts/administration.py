@@ -18,7 +18,7 @@ from tidegate.faults import (
 )
 
 from tidegate_accounts.book import taken
-from tidegate_accounts.own import NAME, Own, listed
+from tidegate_accounts.own import NAME, Own, listed, session_row
 from tidegate_accounts.passwords import check_new, generated
 from tidegate_accounts.people import ROLES, SCOPES
 from tidegate_accounts.tables import sessions, users
@@ -32,6 +32,12 @@ USER = {
 }
 REASON = {"type": "string", "maxlength": 500, "meta": {"is": "text", "help": "Why; it is kept in the audit trail."}}
 ROLE = {"type": "string", "allowed": list(ROLES), "meta": {"profile": "identifier", "help": "What the account may do."}}
+AFTER = {
+    "type": "string",
+    "maxlength": 128,
+    "meta": {"profile": "identifier", "help": "`next` of the last page."},
+}
+LIMIT = {"type": "integer", "min": 1, "max": 1000, "meta": {"help": "How many on a page."}}
 GIVEN_PASSWORD = {
     "type": "string",
     "meta": {"profile": "secret", "help": "8 to 128 characters; without one a random one is made and told once."},
@@ -64,6 +70,7 @@ class Administration(Own):
             "reason": REASON,
         },
         requires="admin",
+        http="POST /users",
         result=MADE,
         faults=(ResourceConflict,),
     )
@@ -107,6 +114,7 @@ class Administration(Own):
             "reason": REASON,
         },
         requires="admin",
+        http="POST /users/{user}/tokens",
         transaction={"core": True},
         result={
             "type": "dict",
@@ -151,15 +159,12 @@ class Administration(Own):
             },
             "role": ROLE,
             "suspended": {"type": "boolean", "meta": {"help": "Only those who are, or are not, suspended."}},
-            "after": {
-                "type": "string",
-                "maxlength": 128,
-                "meta": {"profile": "identifier", "help": "`next` of the last page."},
-            },
-            "limit": {"type": "integer", "min": 1, "max": 1000, "meta": {"help": "How many on a page."}},
+            "after": AFTER,
+            "limit": LIMIT,
         },
         requires="admin",
         scope="read",
+        http="GET /users",
         transaction={"read": True, "core": True},
     )
     def page(
@@ -192,8 +197,9 @@ class Administration(Own):
         }
 
     @command(
-        "account.show", params={"user": USER}, requires="admin", scope="read", transaction={"read": True, "core": True}
-    )
+        "account.show", params={"user": USER}, requires="admin", scope="read", http="GET /users/{user}",
+        transaction={"read": True, "core": True},
+    )  # fmt: skip
     def show(self, db: Any, user: str) -> dict[str, Any]:
         """Show one account with its sessions and tokens."""
         row = self.row_of(db, user, lock=False)
@@ -201,7 +207,7 @@ class Administration(Own):
 
     @command(
         "account.set_role", params={"user": USER, "role": {**ROLE, "required": True}, "reason": REASON},
-        requires="admin", transaction={"core": True},
+        requires="admin", http="PUT /users/{user}/role", transaction={"core": True},
     )  # fmt: skip
     def set_role(self, call: Call, db: Any, user: str, role: str, reason: str = "") -> dict[str, Any]:
         """Make somebody a user, a moderator or an administrator; it holds for open connections at once."""
@@ -220,7 +226,7 @@ class Administration(Own):
             },
             "reason": REASON,
         },
-        requires="admin", transaction={"core": True},
+        requires="admin", http="PUT /users/{user}/certificate", transaction={"core": True},
     )  # fmt: skip
     def set_certificate(
         self, call: Call, db: Any, user: str, certificate: str | None, reason: str = ""
@@ -250,6 +256,7 @@ class Administration(Own):
         },
         requires="admin",
         scope="security",
+        http="PUT /users/{user}/suspension",
         transaction={"core": True},
     )
     def suspend(self, call: Call, db: Any, user: str, for_s: float | None = None, reason: str = "") -> dict[str, Any]:
@@ -268,6 +275,7 @@ class Administration(Own):
         params={"user": USER, "reason": REASON},
         requires="admin",
         scope="security",
+        http="DELETE /users/{user}/suspension",
         transaction={"core": True},
     )
     def reinstate(self, call: Call, db: Any, user: str, reason: str = "") -> dict[str, Any]:
@@ -282,7 +290,7 @@ class Administration(Own):
 
     @command(
         "account.reset_password", params={"user": USER, "password": GIVEN_PASSWORD, "reason": REASON},
-        requires="admin", result=MADE,
+        requires="admin", http="PUT /users/{user}/password", result=MADE,
     )  # fmt: skip
     def reset_password(
         self, call: Call, transaction: Any, user: str, password: str = "", reason: str = ""
@@ -300,6 +308,36 @@ class Administration(Own):
         return {"id": row.id, "name": row.name, "role": row.role, "password": made}
 
     @command(
+        "account.list_sessions",
+        params={
+            "user": {**USER, "required": False},
+            "after": {**AFTER, "maxlength": 36},
+            "limit": LIMIT,
+        },
+        requires="admin",
+        scope="read",
+        http="GET /sessions",
+        transaction={"read": True, "core": True},
+    )
+    def list_sessions(
+        self, db: Any, user: str | None = None, after: str | None = None, limit: int = 50
+    ) -> dict[str, Any]:
+        """List sessions and tokens of all accounts, the youngest first: `{"sessions": […], "next": "…" or null}`."""
+        if not 1 <= limit <= 1000:
+            raise ValueOutOfRange("A limit is between 1 and 1000", field="params.limit")
+        alive = sessions.c.expires > self.server.clock.wall()
+        query = select(sessions, users.c.name).join(users, users.c.id == sessions.c.user).where(alive)
+        if user is not None:
+            query = query.where(sessions.c.user == self.row_of(db, user, lock=False).id)
+        if after is not None:
+            query = query.where(sessions.c.id < after)
+        rows = db.execute(query.order_by(sessions.c.id.desc()).limit(limit + 1)).all()
+        return {
+            "sessions": [{"user": row.user, "name": row.name, **session_row(row)} for row in rows[:limit]],
+            "next": rows[limit - 1].id if len(rows) > limit else None,
+        }
+
+    @command(
         "account.end_sessions",
         params={
             "user": USER,
@@ -311,6 +349,7 @@ class Administration(Own):
             "reason": REASON,
         },
         requires="admin",
+        http="DELETE /users/{user}/sessions",
         transaction={"core": True},
     )
     def end_all(self, call: Call, db: Any, user: str, session: str = "", reason: str = "") -> dict[str, Any]:
@@ -322,7 +361,13 @@ class Administration(Own):
             raise ResourceNotFound("This account has no such session", field="params.session")
         return {"id": row.id, "ended": ended}
 
-    @command("account.remove", params={"user": USER, "reason": REASON}, requires="admin", transaction=True)
+    @command(
+        "account.remove",
+        params={"user": USER, "reason": REASON},
+        requires="admin",
+        http="DELETE /users/{user}",
+        transaction=True,
+    )
     def remove(self, call: Call, db: Any, user: str, reason: str = "") -> dict[str, Any]:
         """Delete somebody's account and all that is theirs, in every plugin, at once; says what was removed."""
         row = self.row_of(db, user)

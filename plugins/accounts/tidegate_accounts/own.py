@@ -338,17 +338,18 @@ def entered(user: User, live: Live, token: str) -> dict[str, Any]:
 def listed(db: Any, user: str, current: str | None) -> list[dict[str, Any]]:
     """Sessions and tokens of one account, the last used first."""
     rows = db.execute(select(sessions).where(sessions.c.user == user).order_by(sessions.c.used.desc(), sessions.c.id))
-    return [
-        {
-            "id": row.id,
-            "kind": row.kind,
-            "label": row.label,
-            "scopes": row.scopes.split() if row.scopes is not None else None,
-            "created": row.created,
-            "used": row.used,
-            "expires": row.expires,
-            "address": row.address,
-            "current": row.id == current,
-        }
-        for row in rows
-    ]
+    return [{**session_row(row), "current": row.id == current} for row in rows]
+
+
+def session_row(row: Any) -> dict[str, Any]:
+    """A session or token as it is shown."""
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "label": row.label,
+        "scopes": row.scopes.split() if row.scopes is not None else None,
+        "created": row.created,
+        "used": row.used,
+        "expires": row.expires,
+        "address": row.address,
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import and_, bindparam, case, delete, or_, select, update
 from tidegate import Call, Connection, Fault, Key, User
 from tidegate.faults import (
     AccountSuspended,
@@ -26,6 +26,7 @@ CHANNEL = "accounts"  # on the bus
 KEPT_S = 60.0  # how long what was read is believed, should another process's word be lost
 CAP = 50_000
 FLUSH_S = 30.0  # between two writings of when sessions were used
+FLUSHED = 50  # sessions in one transaction, so that it holds nobody up
 #: Everybody has the roles below theirs.
 ROLES = {
     "user": frozenset({"user"}),
@@ -33,6 +34,19 @@ ROLES = {
     "admin": frozenset({"user", "moderator", "admin"}),
 }
 SCOPES = ("read", "operate", "security")
+
+#: A session's use prolongs it, unless it has expired; a token's does not.
+_LIVE = and_(sessions.c.kind == "session", sessions.c.expires > bindparam("used"))
+_USED = (
+    update(sessions)
+    .where(sessions.c.id == bindparam("of"))
+    .values(
+        used=bindparam("used"),
+        address=bindparam("address"),
+        prefix=bindparam("prefix"),
+        expires=case((_LIVE, bindparam("until")), else_=sessions.c.expires),
+    )
+)
 
 
 class Session(NamedTuple):
@@ -277,14 +291,13 @@ class People:
         """Write when sessions were used, which also prolongs them; tokens keep their end. Switches."""
         used, self._used = self._used, {}
         items = list(used.items())
-        for start in range(0, len(items), 100):
+        for start in range(0, len(items), FLUSHED):
+            rows = [
+                {"of": session, "used": at, "address": address, "prefix": prefix, "until": at + ttl_s}
+                for session, (at, address, prefix) in sorted(items[start : start + FLUSHED])
+            ]
             with self.writing() as db:
-                for session, (at, address, prefix) in sorted(items[start : start + 100]):
-                    row = update(sessions).where(sessions.c.id == session)
-                    db.execute(row.values(used=at, address=address, prefix=prefix))
-                    db.execute(
-                        row.where(sessions.c.kind == "session", sessions.c.expires > at).values(expires=at + ttl_s)
-                    )
+                db.execute(_USED, rows)
 
     def sweep(self) -> None:
         """Remove what has expired, and end the connections that stand on it. Switches."""

@@ -2,91 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
-from pathlib import Path
 
 import pytest
 from tidegate import Client
+from tidegate.testing.process import Served
 
 #: Hashing that is quick enough for hundreds of accounts.
 QUICK = "argon2_memory_kib = 64\nargon2_passes = 1\n"
 
 
-class Postgres:
-    """One cluster in a temporary folder; each test gets a database of its own."""
-
-    def __init__(self, bin: Path) -> None:
-        self.bin = bin
-        self.folder = Path(tempfile.mkdtemp(prefix="tidegate-pg-"))
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port = sock.getsockname()[1]
-        self.made = 0
-        if os.getuid() == 0:  # PostgreSQL refuses to run as root
-            entry = pwd.getpwnam("postgres")
-            os.chown(self.folder, entry.pw_uid, entry.pw_gid)
-        data = str(self.folder / "data")
-        self._run("initdb", "-D", data, "-U", "tidegate", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
-        options = f"-h 127.0.0.1 -p {self.port} -k '' -c fsync=off -c full_page_writes=off -c max_connections=60"
-        self._run("pg_ctl", "-D", data, "-l", str(self.folder / "log"), "-w", "-t", "30", "-o", options, "start")
-
-    def _run(self, program: str, *args: str) -> None:
-        user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
-        subprocess.run([self.bin / program, *args], check=True, cwd="/", timeout=60, stdout=subprocess.DEVNULL, **user)
-
-    def database(self) -> str:
-        """The URL of an empty database."""
-        self.made += 1
-        name = f"test{self.made}"
-        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "tidegate", name)
-        return f"postgresql://tidegate@127.0.0.1:{self.port}/{name}"
-
-    def close(self) -> None:
-        subprocess.run(
-            [self.bin / "pg_ctl", "-D", self.folder / "data", "-m", "immediate", "-w", "stop"],
-            **({"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}),
-            cwd="/",
-            stdout=subprocess.DEVNULL,
-        )
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def _clusters() -> Iterator[list[Postgres]]:
-    made: list[Postgres] = []
-    yield made
-    for cluster in made:
-        cluster.close()
-
-
-@pytest.fixture(scope="session")
-def postgres(pytestconfig, _clusters) -> Callable[[], str]:
-    """Gives the URL of an empty database on a real PostgreSQL."""
-
-    def make() -> str:
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-        path = found[-1] if found else shutil.which("initdb")
-        if path is None:
-            want = pytest.fail if pytestconfig.getoption("--require-services") else pytest.skip
-            want("PostgreSQL's initdb is not on this machine")
-        pytest.importorskip("psycopg")
-        if not _clusters:
-            _clusters.append(Postgres(Path(path).parent))
-        return _clusters[0].database()
-
-    return make
-
-
-def config_of(kind: str, postgres: Callable[[], str], own: str = "", rest: str = "") -> str:
+def config_of(request: pytest.FixtureRequest, kind: str, own: str = "", rest: str = "") -> str:
     """TOML for a server with a chat on `sqlite` or `postgresql`."""
-    database = f'url = "{postgres()}"\nupgrade = "always"\n' if kind == "postgresql" else ""
+    database = ""
+    if kind == "postgresql":
+        database = (
+            f'url = "{request.getfixturevalue("postgres").database()}"\nupgrade = "always"\nconnect_timeout_s = 60\n'
+        )
     return f"{rest}\n[plugins.accounts]\n{QUICK}\n[plugins.transactions]\n{database}\n[plugins.chat]\n{own}\n"
 
 
@@ -94,34 +28,32 @@ PLUGINS = ["accounts", "chat", "transactions"]
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def server(request, postgres, tmp_path_factory) -> Iterator[object]:
+def server(request, tmp_path_factory) -> Iterator[object]:
     """One server for all tests of a module; they meet nobody else's people and rooms."""
-    from tidegate.testing.served import Served  # not above: it would hide the fixture of this name
-
-    server = Served(tmp_path_factory.mktemp("chat"), config_of(request.param, postgres), plugins=PLUGINS)
+    server = Served(tmp_path_factory.mktemp("chat"), config_of(request, request.param), plugins=PLUGINS)
     server.start()
     yield server
     server.finish()
 
 
 @pytest.fixture
-def chat(served, postgres) -> Callable[..., object]:
+def chat(served, request) -> Callable[..., object]:
     """A server of a test's own: `chat("sqlite", own="…")`."""
 
     def start(kind: str = "sqlite", own: str = "", rest: str = "", **options: object) -> object:
         options.setdefault("plugins", PLUGINS)
-        return served(config=config_of(kind, postgres, own, rest), **options)
+        return served(config=config_of(request, kind, own, rest), **options)
 
     return start
 
 
 @pytest.fixture
-def chat_inside(inside, postgres) -> Callable[..., object]:
+def chat_inside(inside, request) -> Callable[..., object]:
     """The same in a thread of this process, in virtual time."""
 
     def start(own: str = "", rest: str = "", **options: object) -> object:
         options.setdefault("plugins", PLUGINS)
-        return inside(config=config_of("sqlite", postgres, own, rest), **options)
+        return inside(config=config_of(request, "sqlite", own, rest), **options)
 
     return start
 
@@ -158,22 +90,8 @@ class Person(Client):
 
 
 @pytest.fixture
-def person(server) -> Iterator[Callable[..., Person]]:
-    """`ada = person("ada")`: somebody new, logged in to the module's server."""
-    made: list[Person] = []
-
-    def make(nick: str = "user", **options: object) -> Person:
-        made.append(Person(server, nick, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
-
-
-@pytest.fixture
 def newcomer() -> Iterator[Callable[..., Person]]:
-    """The same for a server of the test's own: `newcomer(server, "ada")`."""
+    """`newcomer(server, "ada")`: somebody new, logged in to a server of the test's own."""
     made: list[Person] = []
 
     def make(server: object, nick: str = "user", **options: object) -> Person:
@@ -183,6 +101,21 @@ def newcomer() -> Iterator[Callable[..., Person]]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def person(server, newcomer) -> Callable[..., Person]:
+    """The same for the module's server: `ada = person("ada")`."""
+    return partial(newcomer, server)
+
+
+@pytest.fixture
+def talk(person, room_name) -> tuple[Person, Person, str]:
+    """(ada, bob, the room that both are in)."""
+    ada, bob = person("ada"), person("bob")
+    room = ada.call("room.create", name=room_name)["id"]
+    bob.call("room.join", room=room)
+    return ada, bob, room
 
 
 @pytest.fixture

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
-
-@pytest.fixture
-def talk(person, room_name):
-    ada, bob = person("ada"), person("bob")
-    room = ada.call("room.create", name=room_name)["id"]
-    bob.call("room.join", room=room)
-    return ada, bob, room
+from tidegate_chat import feed
 
 
 def numbers(client, room, last, timeout=5.0):
@@ -198,3 +192,37 @@ def test_what_nobody_tells_is_read_from_the_database(chat_inside, newcomer, even
     eventually(lambda: feeds._feeds[room].timer is not None)
     server.advance(2)
     assert numbers(bob, room, 6) == [4, 5, 6]
+
+
+def test_in_a_full_room_everybody_gets_everything_in_order(chat_inside, newcomer, monkeypatch):
+    monkeypatch.setattr(feed, "INLINE", 0)  # all rooms are full
+    monkeypatch.setattr(feed, "SLICE_S", 0.0)  # and others get their turn
+    monkeypatch.setattr(feed, "STEP", 1)  # after each connection
+    server = chat_inside()
+    people = [newcomer(server, nick) for nick in ("ada", "bob", "cyn")]
+    room = people[0].call("room.create", name="Hall")["id"]
+    for one in people[1:]:
+        one.call("room.join", room=room)
+
+    def talk(one) -> int:
+        return [one.call("message.send", room=room, text=str(number))["seq"] for number in range(15)][-1]
+
+    with ThreadPoolExecutor(3) as pool:
+        last = max(pool.map(talk, people))
+    for one in people:
+        seqs = numbers(one, room, last, timeout=30.0)
+        assert seqs == list(range(seqs[0], last + 1))
+
+
+def test_who_has_logged_out_hears_no_more_of_a_room_and_who_comes_back_does(talk):
+    ada, bob, room = talk
+    ada.call("message.send", room=room, text="before")
+    bob.heard("message", room=room)
+    bob.call("account.logout")
+    ada.call("message.send", room=room, text="between")
+    ada.heard("message", "message", room=room)
+    bob.call("system.ping")
+    assert [push for push in bob.pushes(0.0) if push.method == "event.room"] == []
+    bob.call("account.login", name=bob.nick, password="correct horse battery")
+    ada.call("message.send", room=room, text="after")
+    assert bob.heard("message", room=room)[0]["data"]["text"] == "after"

@@ -14,15 +14,6 @@ from tidegate.faults import (
 )
 
 
-@pytest.fixture
-def talk(person, room_name):
-    """(ada, bob, the room that both are in)."""
-    ada, bob = person("ada"), person("bob")
-    room = ada.call("room.create", name=room_name)["id"]
-    bob.call("room.join", room=room)
-    return ada, bob, room
-
-
 def texts(client, room, **options):
     return [one["text"] for one in client.call("message.history", room=room, **options)["messages"]]
 

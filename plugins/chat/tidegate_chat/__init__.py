@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tidegate import Event, Leaving, Server, hookimpl
 
@@ -12,9 +12,6 @@ from tidegate_chat.leaving import forget
 from tidegate_chat.search import Search
 from tidegate_chat.settings import SETTINGS
 from tidegate_chat.tables import MIGRATIONS, metadata
-
-if TYPE_CHECKING:
-    import click
 
 
 class Chat(Search):
@@ -66,9 +63,3 @@ class Chat(Search):
     @hookimpl
     def tidegate_gauges(self) -> dict[str, float]:
         return {"rooms_remembered": float(len(self.feeds)), "users_online": float(len(self.server.sessions))}
-
-    @hookimpl
-    def tidegate_cli(self, group: click.Group) -> None:
-        from tidegate_chat.cli import chat
-
-        group.add_command(chat)

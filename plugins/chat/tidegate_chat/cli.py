@@ -18,11 +18,13 @@ def chat(remote: Remote, name: str | None, register: bool) -> None:
     """Chat in the terminal: rooms, people, live messages, search, invitations.
 
     It asks for your name and password once; afterwards the session's token, in a file that only you may
-    read, lets you in and takes you back in after a lost connection. /help lists what one can type.
+    read, lets you in and takes you back in after a lost connection; with --name that of this name.
+    /help lists what one can type.
 
     \b
     Examples:
       tidegate chat --register
+      tidegate chat --name grace
       tidegate chat --connect chat.example.org:7420 --tls
     """
     from tidegate.cli.remote import DEFAULT
@@ -39,14 +41,17 @@ def chat(remote: Remote, name: str | None, register: bool) -> None:
         if problem is not None:
             click.echo(problem, err=True)
         who = name or click.prompt("Name", err=True)
-        password, given = given or click.prompt("Password", hide_input=True, err=True), None
+        password, given = (
+            given or click.prompt("Password", hide_input=True, confirmation_prompt=register, err=True),
+            None,
+        )
         return who, password, register
 
     if remote.data is not None:
         refuse("over the operator's socket one has no account to chat with; use --connect")
     address = remote.connect or DEFAULT
     try:
-        session = Session(address, ask, tls=remote.context(), token=remote.token)
+        session = Session(address, ask, tls=remote.context(), token=remote.token, name=name, fresh=register)
         session.open()
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--connect") from None

@@ -19,15 +19,21 @@ from tidegate_chat.history import events_after
 from tidegate_chat.tables import members
 
 if TYPE_CHECKING:
+    from tidegate import Connection
+
     from tidegate_chat import Chat
 
 CHANNEL = "chat.room"  # on the bus
 PUSH = "event.room"
 SLICE_S = 0.001  # of pushing, before other clients get their turn
+A_TURN_S = 1e-6  # sleep(0) would go on before the loop has looked at its sockets
 INLINE = 64  # members to whom an event goes at once, before its sender has its reply
 PATIENCE_S = 1.0  # for an event that belongs before others
+STEP = 32  # connections between two looks at the clock
+PIECE_BYTES = 65536  # of events that go to a connection at once
 _JOINS = frozenset({"created", "joined"})
 _LEAVES = frozenset({"left", "kicked", "banned", "forgotten"})
+_MOVES = _JOINS | _LEAVES | {"deleted"}  # after these others are in the room
 
 Told = dict[str, Any]
 
@@ -35,7 +41,7 @@ Told = dict[str, Any]
 class Feed:
     """One room, as far as this process tells of it."""
 
-    __slots__ = ("busy", "held", "members", "next", "queue", "room", "timer")
+    __slots__ = ("busy", "held", "members", "next", "queue", "reach", "room", "timer", "turnover")
 
     def __init__(self, room: str, next: int) -> None:
         self.room = room
@@ -43,6 +49,8 @@ class Feed:
         self.held: dict[int, Told] = {}  # told too early
         self.queue: deque[Told] = deque()  # in order, to be pushed
         self.members: set[str] | None = None  # None: not read yet
+        self.reach: list[Connection] | None = None  # the members' connections; None: not gathered yet
+        self.turnover = 0  # of the server, when they were
         self.busy = False  # a greenlet pushes
         self.timer: Any = None
 
@@ -138,7 +146,9 @@ class Feeds:
             return
         if feed.members is not None and len(feed.members) <= INLINE:
             while feed.queue:
-                self._push(feed, feed.queue.popleft())
+                piece, count, reach = self._next(feed)
+                for connection in reach:
+                    connection.push(piece, count)
         else:
             feed.busy = True
             self.server.spawn(self._push_all, feed)
@@ -148,48 +158,63 @@ class Feeds:
         try:
             if feed.members is None:
                 self.load(feed)
-            since = perf_counter()
             while feed.queue:
-                for _ in self._pushing(feed, feed.queue.popleft()):
-                    if perf_counter() - since > SLICE_S:
-                        gevent.sleep(0)
-                        since = perf_counter()
+                self._push(feed, *self._next(feed))
         finally:
             feed.busy = False
             if feed.queue:
                 self._run(feed)
 
-    def _push(self, feed: Feed, told: Told) -> None:
-        for _ in self._pushing(feed, told):
-            pass
+    def _push(self, feed: Feed, piece: bytes, count: int, reach: list[Connection]) -> None:
+        """Others get their turn after each slice; who has logged out meanwhile is passed over. Switches."""
+        since, there = perf_counter(), None
+        for start in range(0, len(reach), STEP):
+            for connection in reach[start : start + STEP]:
+                if there is None or connection in there:
+                    connection.push(piece, count)
+            if perf_counter() - since > SLICE_S:
+                gevent.sleep(A_TURN_S)
+                if feed.turnover != self.server.turnover:
+                    there = set(self._reach(feed))
+                since = perf_counter()
 
-    def _pushing(self, feed: Feed, told: Told) -> Any:
-        """Push one event; yields now and then. Who joins by it and who leaves by it get it too."""
-        held, kind, sessions = feed.members or set(), told["kind"], self.server.sessions
-        user = told["data"].get("user") or told["actor"]
+    def _next(self, feed: Feed) -> tuple[bytes, int, list[Connection]]:
+        """What waits for the same people as one piece, how many events that is, and their connections.
+
+        Who joins by an event, and who leaves by it, gets it too.
+        """
+        held, queue = feed.members, feed.queue
+        assert held is not None
+        frames = [self.server.frame(PUSH, told := queue.popleft())]
+        kind, user = told["kind"], told["data"].get("user") or told["actor"]
         if kind in _JOINS:
             held.add(user)
-        frame = self.server.frame(PUSH, told)
-        to = list(held)
-        if kind in _LEAVES and user not in held:
-            to.append(user)
-        for place, member in enumerate(to):
-            connections = sessions.get(member)
-            if connections is not None:
-                for connection in list(connections):
-                    connection.push(frame)
-            if place & 31 == 31:
-                yield
+            feed.reach = None
         if kind in _LEAVES:
             held.discard(user)
-        elif kind == "deleted":
+            feed.reach = None
+            return frames[0], 1, [*self.server.sessions.get(user, ()), *self._reach(feed)]
+        if kind == "deleted":
             self._feeds.pop(feed.room, None)
+        size = len(frames[0])
+        while queue and queue[0]["kind"] not in _MOVES and size < PIECE_BYTES:
+            frames.append(self.server.frame(PUSH, queue.popleft()))
+            size += len(frames[-1])
+        return b"".join(frames), len(frames), self._reach(feed)
+
+    def _reach(self, feed: Feed) -> list[Connection]:
+        """The members' connections; gathered again only when somebody joined, left, came or went."""
+        sessions, turnover = self.server.sessions, self.server.turnover
+        if feed.reach is None or feed.turnover != turnover:
+            feed.reach = [one for user in feed.members or () for one in sessions.get(user, ())]
+            feed.turnover = turnover
+        return feed.reach
 
     def load(self, feed: Feed) -> None:
         """Read who is in the room. Switches."""
         with self.chat.reading() as db:
             query = select(members.c.user).where(members.c.room == feed.room, members.c.state == "active")
-            feed.members = set(db.execute(query).scalars())
+            feed.members, feed.reach = set(db.execute(query).scalars()), None
 
     def members_of(self, room: str) -> set[str] | None:
         """Who is in a room, if that is remembered. Never switches."""

@@ -24,6 +24,7 @@ PAGE = {
     "after": {"type": "integer", "min": 0, "meta": {"help": "Only messages after this event."}},
     "limit": {"type": "integer", "min": 1, "max": 200, "meta": {"help": "How many on a page."}},
 }
+_SAID = insert(messages)  # made once, as those of base.py
 
 
 class Messages(Keeping):
@@ -51,18 +52,8 @@ class Messages(Keeping):
                 raise ResourceNotFound("There is no such message in this room", field="params.reply_to")
         id = self.server.new_id()
         seq, at = self.append(call, db, room, "message", id, text=text, reply_to=reply_to)
-        db.execute(
-            insert(messages).values(
-                id=id,
-                room=room,
-                seq=seq,
-                author=me(call).id,
-                text=text,
-                words=plain(text),
-                reply_to=reply_to,
-                created=at,
-            )
-        )
+        row = {"id": id, "room": room, "seq": seq, "author": me(call).id, "created": at}
+        db.execute(_SAID, {**row, "text": text, "words": plain(text), "reply_to": reply_to})
         return {"id": id, "room": room, "seq": seq, "at": at}
 
     def _written(self, call: Call, db: Any, id: str) -> tuple[Row[Any], Row[Any], Row[Any]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import gevent
 from sqlalchemy import select
 from tidegate import Call, command
 from tidegate.faults import InvalidValue, ResourceNotFound
 
 from tidegate_chat.base import AFTER, LIMIT, READ, ROOM, USER, Base, me
+from tidegate_chat.feed import A_TURN_S
 from tidegate_chat.tables import members
 from tidegate_chat.texts import limit_of, text_of
 
@@ -113,6 +115,7 @@ class People(Base):
             try:
                 for user in sorted(changed):
                     self._tell_presence(user)
+                    gevent.sleep(A_TURN_S)  # a thousand may have come at once
             except Exception as error:
                 self.log.warning("who is here can't be told: %s", self.server.fault_of(error))
 

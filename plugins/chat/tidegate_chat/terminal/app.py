@@ -1,4 +1,4 @@
-"""The terminal client: rooms on the left, what is said in the middle, who is there on the right, one line to write."""
+"""The terminal client: what one types, what the server tells, and keys."""
 
 from __future__ import annotations
 
@@ -14,40 +14,21 @@ from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import ConditionalCompleter, WordCompleter
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
-from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings
-from prompt_toolkit.layout import Float, FloatContainer, HSplit, Layout, VSplit, Window
-from prompt_toolkit.layout.controls import BufferControl, FormattedTextControl
-from prompt_toolkit.layout.dimension import Dimension
-from prompt_toolkit.layout.menus import CompletionsMenu
-from prompt_toolkit.styles import Style
 from tidegate import Fault
 
-from tidegate_chat.terminal.commands import COMMANDS, Commands
+from tidegate_chat.terminal.commands import COMMANDS, MOVES, Commands
 from tidegate_chat.terminal.model import Room, View
-from tidegate_chat.terminal.rows import Line, printable, wrapped
+from tidegate_chat.terminal.rows import STYLE, Line, printable
+from tidegate_chat.terminal.screen import Screen
 from tidegate_chat.terminal.session import Session
 
-STYLE = Style.from_dict(
-    {
-        "title": "reverse",
-        "here": "bold underline",
-        "unread": "bold ansiyellow",
-        "author": "bold ansicyan",
-        "me": "bold ansigreen",
-        "time": "ansibrightblack",
-        "note": "italic ansibrightblack",
-        "problem": "ansired",
-        "mark": "bold ansiyellow",
-    }
-)
 RETRY_S = (0.5, 1.0, 2.0, 5.0)  # between attempts to connect anew
 TYPING_S = 4.0  # so long somebody is shown as writing
-READ_S = 1.0  # between two notes of what was read
 
 
-class App:
+class App(Screen):
     """One screen. Calls run in a thread, in order; pushes come in another; the screen waits for neither."""
 
     def __init__(self, session: Session) -> None:
@@ -57,6 +38,9 @@ class App:
         self.notes: deque[tuple[float, Line]] = deque(maxlen=200)
         self.state = "connecting"
         self.back = 0  # lines scrolled back
+        self.top = False  # and no more is here
+        self._fetching = False  # older messages
+        self._moves = 0  # commands under way that lead into another room
         self.presence: dict[str, str] = {}
         self.typing: dict[str, dict[str, float]] = {}
         self.invitations: dict[str, dict[str, Any]] = {}
@@ -89,109 +73,7 @@ class App:
         self._jobs.put(None)
         self.session.client.close()
 
-    # --- the screen ------------------------------------------------------------------------------
-
-    def _layout(self) -> Layout:
-        def pane(draw: Callable[[], StyleAndTextTuples], **options: Any) -> Window:
-            return Window(FormattedTextControl(draw), **options)
-
-        def line() -> Window:
-            return Window(width=1, char="\N{BOX DRAWINGS LIGHT VERTICAL}", style="class:time")
-
-        writing = BufferControl(self.input, focus_on_click=True)
-        middle = VSplit(
-            [
-                pane(self._draw_rooms, width=Dimension(min=12, max=24, preferred=20)),
-                line(),
-                pane(self._draw_messages, wrap_lines=False),
-                line(),
-                pane(self._draw_members, width=Dimension(min=10, max=20, preferred=16)),
-            ]
-        )
-        prompt = VSplit([Window(FormattedTextControl("> "), width=2), Window(writing, height=1)])
-        rows = [
-            pane(self._draw_title, height=1, style="class:title"),
-            middle,
-            pane(self._draw_status, height=1),
-            prompt,
-        ]
-        menu = Float(CompletionsMenu(max_height=8), xcursor=True, ycursor=True)
-        return Layout(FloatContainer(HSplit(rows), [menu]), focused_element=writing)
-
-    def _draw_title(self) -> StyleAndTextTuples:
-        room = self.room
-        where = f"{room.name}  {room.topic}" if room is not None else "no room yet: /join NAME, /create NAME, /rooms"
-        return [("", f" {printable(where)}".ljust(500))]
-
-    def _draw_rooms(self) -> StyleAndTextTuples:
-        found: StyleAndTextTuples = []
-        with self._lock:
-            for room in self.ordered():
-                style = "class:here" if room is self.room else "class:unread" if room.unread else ""
-                count = f" {room.unread}" if room.unread and room is not self.room else ""
-                found.append((style, f"{printable(room.name)}{count}\n"))
-            for invitation in self.invitations.values():
-                found.append(("class:mark", f"? {printable(invitation['room_name'])}\n"))
-        return found
-
-    def ordered(self) -> list[Room]:
-        """Rooms first, then conversations, by name."""
-        return sorted(self.view.rooms.values(), key=lambda room: (room.direct, room.name.casefold()))
-
-    def _draw_members(self) -> StyleAndTextTuples:
-        found: StyleAndTextTuples = []
-        with self._lock:
-            if self.room is None:
-                return found
-            ranks = {"owner": "*", "admin": "+", "member": " "}
-            rows = sorted((self.view.name(user).casefold(), user, role) for user, role in self.room.members.items())
-            for _, user, role in rows:
-                state = self.presence.get(user, "offline")
-                style = "class:time" if state == "offline" else "" if state == "online" else "class:note"
-                found.append((style, f"{ranks[role]}{printable(self.view.name(user))}\n"))
-        return found
-
-    def _draw_messages(self) -> StyleAndTextTuples:
-        size = self.app.output.get_size()
-        width, height = max(size.columns - 42, 20), max(size.rows - 3, 1)
-        with self._lock:
-            items = [(at, line) for at, line in self.notes]
-            if self.room is not None:
-                last = list(self.room.messages.values())[-(height + self.back + 50) :]
-                items += [(message["at"], self._line(message)) for message in last]
-        items.sort(key=lambda item: item[0])
-        rows = [row for _, line in items for row in wrapped(line, width)]
-        self.back = max(0, min(self.back, len(rows) - height))
-        shown = rows[len(rows) - height - self.back if len(rows) > height + self.back else 0 : len(rows) - self.back]
-        found: StyleAndTextTuples = [("", "\n" * (height - len(shown)))]
-        for row in shown:
-            found += [*row, ("", "\n")]
-        return found
-
-    def _line(self, message: dict[str, Any]) -> Line:
-        clock = time.strftime("%H:%M", time.localtime(message["at"]))
-        mine = message["author"] == self.session.user["id"]
-        head: Line = [
-            ("class:time", f"{clock} "),
-            ("class:me" if mine else "class:author", self.view.name(message["author"])),
-        ]
-        if message["deleted"]:
-            return [*head, ("class:note", " (deleted)")]
-        edited: Line = [("class:note", " (edited)")] if message["edited"] else []
-        return [*head, ("", f" {printable(message['text'])}"), *edited]
-
-    def _draw_status(self) -> StyleAndTextTuples:
-        now = time.monotonic()
-        with self._lock:
-            who = [n for n, until in self.typing.get(self.room.id if self.room else "", {}).items() if until > now]
-        style = "class:problem" if self.state != "connected" else "class:time"
-        found: StyleAndTextTuples = [(style, f" {self.session.user.get('name', '')} {self.state}")]
-        if who:
-            found.append(("class:note", f"   {', '.join(map(printable, who[:3]))} writing…"))
-        if self.back:
-            found.append(("class:mark", f"   {self.back} lines further down"))
-        found.append(("class:time", "   Tab or Alt-↑↓ room  PgUp PgDn  /help  Ctrl-D leave"))
-        return found
+    # --- what the user does ----------------------------------------------------------------------
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
@@ -213,8 +95,18 @@ class App:
 
     def _scroll(self, lines: int) -> None:
         self.back = max(0, self.back + lines)
+        room = self.room
+        if lines > 0 and self.top and not self._fetching and room is not None and room.older is not None:
+            self._fetching = True
+            self.do(lambda: self._fetch_older(room))
 
-    # --- what the user does ----------------------------------------------------------------------
+    def _fetch_older(self, room: Room) -> None:
+        try:
+            page = self.view.page(room)
+            with self._lock:
+                room.prepend(page)
+        finally:
+            self._fetching = False
 
     def step(self, by: int) -> None:
         """To the next room, or the one before."""
@@ -233,9 +125,21 @@ class App:
 
     def _seen(self, room: Room) -> None:
         room.unread = 0
-        if self._read.get(room.id, 0) < room.seq:
+        if self.state == "connected" and self._read.get(room.id, 0) < room.seq:
             self._read[room.id] = room.seq
-            self.do(lambda: self.session.client.call("room.read", room=room.id, seq=room.seq))
+            self._tell("room.read", room=room.id, seq=room.seq)
+
+    def _tell(self, method: str, **params: Any) -> None:
+        """What the user did not ask for: it is done when it can be, and nothing is said when it can't."""
+
+        def job() -> None:
+            try:
+                self.session.client.call(method, params)
+            except (Fault, OSError):
+                self._read.pop(params["room"], None)
+
+        if self.state == "connected":
+            self.do(job)
 
     def _types(self) -> None:
         room, now = self.room, time.monotonic()
@@ -246,23 +150,34 @@ class App:
             and now - self._typed > TYPING_S
         ):
             self._typed = now
-            self.do(lambda: self.session.client.call("typing", room=room.id))
+            self._tell("typing", room=room.id)
 
     def _entered(self, buffer: Buffer) -> bool:
-        text, room = buffer.text.strip(), self.room
+        text = buffer.text.strip()
         self.back = 0
+        # Meant for the room on the screen; while a move is under way, for that to which it leads.
+        room = None if self._moves else self.room
         if text.startswith("/") and not text.startswith("//"):
-            self.do(lambda: self.commands.run(text[1:]))
-        elif text and room is not None:
-            said = text.removeprefix("/") if text.startswith("//") else text
-            self.do(lambda: self._say(room, said))
+            moves = text[1:].partition(" ")[0] in MOVES
+            with self._lock:
+                self._moves += moves
+            self.do(lambda: self._run(text[1:], room, moves))
         elif text:
-            self.note("Join a room first: /rooms shows them, /join NAME enters one", "class:problem")
+            self.do(lambda: self._say(room or self.room, text.removeprefix("/")))
         return False
 
-    def _say(self, room: Room, text: str) -> None:
+    def _run(self, text: str, room: Room | None, moves: bool) -> None:
+        try:
+            self.commands.run(text, room or self.room)
+        finally:
+            with self._lock:
+                self._moves -= moves
+
+    def _say(self, room: Room | None, text: str) -> None:
         from uuid import uuid4
 
+        if room is None:
+            return self.note("Join a room first: /rooms shows them, /join NAME enters one", "class:problem")
         key, params = uuid4().hex, {"room": room.id, "text": text}
         for attempt in range(4):  # with a key a repeat is never said twice
             try:
@@ -295,6 +210,8 @@ class App:
                 self.note(f"{fault.message} ({fault.code})", "class:problem")
             except OSError as error:
                 self.note(f"not sent: {error.strerror or error}", "class:problem")
+            except ValueError as error:  # ours, from a command
+                self.note(str(error), "class:problem")
             except Exception as error:  # the screen stays, whatever was typed
                 self.note(f"{type(error).__name__}: {error}", "class:problem")
             self.app.invalidate()
@@ -305,12 +222,14 @@ class App:
             try:
                 self._catch_up()
                 failures, self.state = 0, "connected"
+                if self.room is not None:
+                    self._seen(self.room)
                 self.app.invalidate()
                 for push in self.session.client.pushes():
                     self._heard(push.method, push.params)
                     self.app.invalidate()
             except (OSError, Fault) as error:
-                if self.session.client._closed:
+                if self.session.client.closed:
                     return
                 self.state = (
                     f"connecting anew: {error.message if isinstance(error, Fault) else error.strerror or error}"

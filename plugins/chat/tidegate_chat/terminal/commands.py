@@ -37,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logout": ("", "end the session and leave"),
     "quit": ("", "leave; the session stays"),
 }
+#: After these another room is on the screen.
+MOVES = frozenset({"join", "leave", "go", "create", "private", "accept", "msg"})
 
 
 class Commands:
@@ -44,9 +46,11 @@ class Commands:
 
     def __init__(self, app: App) -> None:
         self._app = app
+        self._room: Room | None = None
 
-    def run(self, text: str) -> None:
-        """`join lobby`. Raises Fault and OSError."""
+    def run(self, text: str, room: Room | None) -> None:
+        """`join lobby`, typed while `room` was on the screen. Raises Fault and OSError."""
+        self._room = room
         name, _, rest = text.partition(" ")
         if name not in COMMANDS:
             return self._app.note(f"No command /{name}; /help lists them", "class:problem")
@@ -61,9 +65,9 @@ class Commands:
         return self._app.session.client.call(method, params or None)
 
     def _here(self) -> Room:
-        if self._app.room is None:
+        if self._room is None:
             raise ValueError("there is no room on the screen")
-        return self._app.room
+        return self._room
 
     def _enter(self, id: str) -> None:
         with self._app._lock:
@@ -137,8 +141,6 @@ class Commands:
         user, text = rest.split(None, 1)
         said = self._call("direct.send", user=user, text=text)
         self._enter(said["room"])
-        room = self._app.view.rooms[said["room"]]
-        room.direct, room.name = True, f"@{user}"
 
     def _last(self) -> str:
         me = self._app.session.user["id"]

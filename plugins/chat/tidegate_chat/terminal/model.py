@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 Event = dict[str, Any]
+PAGE = 100  # messages that are fetched at once
+KEPT = 5000  # messages of a room; older ones are fetched again when somebody scrolls there
+FAR = 1000  # events behind: the room is read anew, not event by event
 
 
 class Room:
@@ -20,7 +23,13 @@ class Room:
         self.unread = 0
         self.members: dict[str, str] = {}  # user id -> role
         self.messages: dict[str, dict[str, Any]] = {}  # by id, in order
+        self.older: int | None = None  # there are messages before this event that are not here
         self.gone = False
+
+    def prepend(self, page: dict[str, Any]) -> None:
+        """Take a page of older messages."""
+        self.messages = {one["id"]: one for one in page["messages"]} | self.messages
+        self.older = page["next"]
 
     def apply(self, event: Event) -> bool:
         """Take an event; one that is known already changes nothing. False: some before it are missing."""
@@ -66,6 +75,9 @@ class Room:
             "edited": None,
             "deleted": data.get("deleted", False),
         }
+        while len(self.messages) > KEPT:
+            del self.messages[next(iter(self.messages))]
+            self.older = next(iter(self.messages.values()))["seq"]
 
     def _edited(self, event: Event, data: dict[str, Any]) -> None:
         if (message := self.messages.get(data["id"])) is not None and not message["deleted"]:
@@ -97,38 +109,61 @@ class View:
 
     def refresh(self) -> None:
         """After a connect: which rooms there are; what was missed in them is fetched. May block."""
+        listed = self._listed()
+        for id in list(self.rooms):
+            if id not in listed:
+                del self.rooms[id]
+        for id, one in listed.items():
+            room = self.rooms.get(id)
+            if room is None or one["seq"] - room.seq > FAR:
+                room = self._enter(id, one)
+            else:
+                self.catch_up(room)
+            room.unread = one["unread"]
+
+    def _listed(self) -> dict[str, dict[str, Any]]:
         listed, after = {}, None
         while True:
             page = self.call("room.list", {"limit": 200, **({"after": after} if after else {})})
             listed.update({one["id"]: one for one in page["rooms"]})
             after = page["next"]
             if after is None:
-                break
-        for id in list(self.rooms):
-            if id not in listed:
-                del self.rooms[id]
-        for id, one in listed.items():
-            room = self.rooms.get(id)
-            if room is None:
-                room = self.enter(id)
-            else:
-                self.catch_up(room)
-            room.unread = one["unread"]
-            room.direct = one["direct"]
-            if one["direct"]:
-                room.name = f"@{one['with']['name'] or 'somebody'}"
+                return listed
 
     def enter(self, id: str) -> Room:
-        """A room that is new here, from its log. May block."""
-        room = self.rooms[id] = Room(id)
-        self.catch_up(room)
+        """A room that is new here, with its last messages. May block."""
+        return self._enter(id, self._listed().get(id))
+
+    def _enter(self, id: str, listed: dict[str, Any] | None) -> Room:
+        room = Room(id)
+        if listed is not None:
+            room.name, room.topic, room.private = listed["name"], listed["topic"], listed["private"]
+            room.direct = listed["direct"]
+            if room.direct:
+                room.name = f"@{listed['with']['name'] or 'somebody'}"
+        page = self.page(room)
+        room.prepend(page)
+        room.seq = page["seq"]
         after = None
+        # What the pages know more than `seq` says comes again as events, and ends up the same.
         while True:
-            page = self.call("room.members", {"room": id, "limit": 200, **({"after": after} if after else {})})
-            self.names.update({one["user"]: one["name"] for one in page["members"] if one["name"]})
-            after = page["next"]
+            found = self.call("room.members", {"room": id, "limit": 200, **({"after": after} if after else {})})
+            for one in found["members"]:
+                room.members[one["user"]] = one["role"]
+                if one["name"]:
+                    self.names[one["user"]] = one["name"]
+            after = found["next"]
             if after is None:
-                return room
+                break
+        self.rooms[id] = room
+        return room
+
+    def page(self, room: Room) -> dict[str, Any]:
+        """The messages before those that are here, or the last ones, for `room.prepend`. May block."""
+        before = {} if room.older is None else {"before": room.older}
+        page: dict[str, Any] = self.call("message.history", {"room": room.id, "limit": PAGE, **before})
+        self.names.update({one["author"]: one["author_name"] for one in page["messages"] if one["author_name"]})
+        return page
 
     def catch_up(self, room: Room) -> None:
         """Fetch what happened since. May block."""

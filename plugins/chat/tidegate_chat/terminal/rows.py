@@ -1,16 +1,37 @@
-"""Text for the screen: harmless, and cut into rows."""
+"""Text for the screen: harmless, coloured, and cut into rows."""
 
 from __future__ import annotations
 
+from prompt_toolkit.styles import Style
 from prompt_toolkit.utils import get_cwidth
+
+STYLE = Style.from_dict(
+    {
+        "title": "reverse",
+        "here": "bold underline",
+        "unread": "bold ansiyellow",
+        "author": "bold ansicyan",
+        "me": "bold ansigreen",
+        "time": "ansibrightblack",
+        "note": "italic ansibrightblack",
+        "problem": "ansired",
+        "mark": "bold ansiyellow",
+    }
+)
 
 #: A line as it is shown: pieces of style and text.
 Line = list[tuple[str, str]]
 
 
+#: Invisible and harmless: they join letters of some scripts, and the parts of an emoji.
+_JOINERS = frozenset("\n\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}")
+
+
 def printable(text: str) -> str:
-    """What others wrote must not steer this terminal."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    """What others wrote must not steer this terminal, nor turn its letters round."""
+    return "".join(
+        letter if letter.isprintable() or letter in _JOINERS else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
 
 
 def wrapped(line: Line, width: int) -> list[Line]:
@@ -29,6 +50,8 @@ def wrapped(line: Line, width: int) -> list[Line]:
                 rows.append([("", "      ")])
                 piece = piece[cut:]
                 used = 6 + get_cwidth(piece)
+                if letter == " ":  # the row's end stands for it
+                    continue
             if letter != "\n":
                 piece += letter
                 used += cells

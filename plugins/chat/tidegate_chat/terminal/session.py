@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,19 @@ from tidegate import Client, Fault
 from tidegate.faults import AuthenticationFamily
 
 
-def file_of(address: str) -> Path:
-    """Where the token for a server is kept: under $XDG_STATE_HOME."""
+def file_of(address: str, name: str | None) -> Path:
+    """Where the token for a server is kept, for each name that was given: under $XDG_STATE_HOME."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
-    name = "".join(letter if letter.isalnum() else "-" for letter in address)
-    return state / "tidegate" / f"chat-{name}.json"
+    words = [address, name.casefold()] if name else [address]
+    kept = "--".join("".join(letter if letter.isalnum() else "-" for letter in word) for word in words)
+    return state / "tidegate" / f"chat-{kept}.json"
 
 
 class Session:
     """A client that logs in on each connection.
 
-    `ask(problem)` gives (name, password, whether to register), or raises to give up; `token`: one from elsewhere,
-    in the place of the one that is kept.
+    `ask(problem)` gives (name, password, whether to register), or raises to give up; `name`: whose kept token to
+    take, None: that of who gave no name; `token`: one from elsewhere in its place; `fresh`: none at all.
     """
 
     def __init__(
@@ -32,15 +34,16 @@ class Session:
         ask: Callable[[str | None], tuple[str, str, bool]],
         tls: Any = None,
         token: str | None = None,
+        name: str | None = None,
+        fresh: bool = False,
     ) -> None:
-        self.file = file_of(address)
+        self.file = file_of(address, name)
         self._ask = ask
         self.user: dict[str, Any] = {}
         self._token: str | None = token
-        try:
-            self._token = token or json.loads(self.file.read_text())["token"]
-        except (OSError, ValueError, KeyError):
-            pass
+        if token is None and not fresh:
+            with suppress(OSError, ValueError, KeyError):
+                self._token = json.loads(self.file.read_text())["token"]
         self.client = Client(address, tls=tls, on_connect=self._enter, timeout=15.0)
 
     def open(self) -> None:
