@@ -18,9 +18,8 @@ def config_of(request: pytest.FixtureRequest, kind: str, own: str = "", rest: st
     """TOML for a server with a chat on `sqlite` or `postgresql`."""
     database = ""
     if kind == "postgresql":
-        database = (
-            f'url = "{request.getfixturevalue("postgres").database()}"\nupgrade = "always"\nconnect_timeout_s = 60\n'
-        )
+        url = request.getfixturevalue("postgres").database()
+        database = f'url = "{url}"\nupgrade = "always"\nconnect_timeout_s = 60\n'
     return f"{rest}\n[plugins.accounts]\n{QUICK}\n[plugins.transactions]\n{database}\n[plugins.chat]\n{own}\n"
 
 

@@ -12,7 +12,7 @@ import pytest
 def test_db_check_finds_the_migrated_tables_as_the_code_wants_them(kind, request, tmp_path):
     url = f'url = "{request.getfixturevalue("postgres").database()}"\n' if kind == "postgresql" else ""
     config = tmp_path / "chat.toml"
-    config.write_text(f'[server]\ndata = "{tmp_path}/data"\n[plugins.transactions]\n{url}')
+    config.write_text(f'[server]\ndata = "{tmp_path}/data"\n[plugins.transactions]\nconnect_timeout_s = 60\n{url}')
 
     def db(verb: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "tidegate", "db", verb, "--config", str(config)]
