@@ -2,9 +2,9 @@
 
 The log begins anew only while nobody reads from it. Where reads overlap all the time that moment never comes, and it
 grows until the disk is full (sqlite.org/wal.html, "Avoiding Excessively Large WAL Files"). So once it is too long, new
-reads wait until those under way have ended, and the writer empties it between two commits. The wait is short at first
-and twice as long after each time that it was too short, so that the longest read that the time limit allows is
-outlived, too.
+reads wait until those under way have ended, and the writer empties it between two commits. The wait is short at first,
+and twice as long after each time that it was too short; but never longer than the log's length is worth, so that a
+long read holds the others up for seconds only where the disk is what has to be saved.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from gevent.hub import get_hub
 from tidegate_transactions.links import EMPTY, Link
 
 MAX_BYTES = 64 << 20
-#: How long new reads are held back, and how many times as long they run freely before that is tried again.
+#: How long new reads are held back, for each MAX_BYTES of the log at most FIRST_HOLD_S; and how many times as long they
+#: run freely before that is tried again.
 FIRST_HOLD_S, LONGEST_HOLD_S, REST = 0.5, 64.0, 4
 
 
@@ -80,6 +81,7 @@ class Journal:
         elif self._released is None and monotonic() >= self._not_before:
             self._released = Event()
             self.quiet = not self.reading
+            self._hold_s = min(self._hold_s, FIRST_HOLD_S * size / MAX_BYTES)
             self._alarm = get_hub().loop.timer(self._hold_s)
             self._alarm.start(self._give_up)
 
