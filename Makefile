@@ -45,9 +45,11 @@ serve: $(STAMP) ## Run a server on etc/tidegate.toml
 	@echo "--- tidegate serve --config etc/tidegate.toml"
 	@exec $(BIN)/tidegate serve --config etc/tidegate.toml $(ARGS)
 
+# On all processors, a file at a time, unless ARGS says what is wanted.
+test: TESTS := $(or $(ARGS),-n logical --dist loadfile)
 test: $(STAMP) $(TOOLS) ## Run every test of the core and of every plugin
-	@echo "--- pytest $(ARGS)"
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@echo "--- pytest $(TESTS)"
+	@exec $(BIN)/python -m pytest $(TESTS)
 
 lint: $(STAMP) $(TOOLS) ## Check style and format
 	@echo "--- ruff check, ruff format --check"
