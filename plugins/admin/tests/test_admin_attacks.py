@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from itertools import product
 
 import pytest
+from gevent.hub import get_hub
 
 HEAD = b"Host: 127.0.0.1\r\n"
 
@@ -113,6 +114,36 @@ def test_a_thousand_idle_connections_keep_nobody_out(site):
         for _ in range(10):
             works(web)
         assert web.run("system.gauges")["admin.connections_open"] <= 200
+
+
+def test_clients_that_take_no_answer_keep_nobody_out(site):
+    web = site(admin="max_connections = 10\n")
+    with ExitStack() as stack:
+        for _ in range(10):
+            sock = stack.enter_context(socket.create_connection((web.host, web.port)))
+            sock.settimeout(1.0)
+            with pytest.raises(TimeoutError):  # the site waits for this client, and reads no more from it
+                while True:
+                    sock.sendall((b"GET /assets/style.css HTTP/1.1\r\n" + HEAD + b"\r\n") * 100)
+        assert web.get("/health/live").status == 200
+
+
+def test_many_requests_at_once_leave_others_their_turn(inside):
+    server = inside('[plugins.admin]\nlisten = "127.0.0.1:0"\n', plugins=["admin"], virtual=False)
+    place = server.server.registry.plugins["admin"].listener.place
+    passes = []
+
+    def count():
+        watcher = get_hub().loop.prepare(ref=False)
+        watcher.start(lambda: passes.append(watcher))
+
+    server.run(count)
+    head = b"GET /health/live HTTP/1.1\r\n" + HEAD
+    with socket.create_connection(place, timeout=60) as sock:
+        sock.sendall((head + b"\r\n") * 499 + head + b"Connection: close\r\n\r\n")
+        answers = b"".join(iter(lambda: sock.recv(65536), b""))
+    assert answers.count(b"live\n") == 500
+    assert len(passes) >= 499
 
 
 def test_a_live_page_that_reads_nothing_holds_up_nobody(site):

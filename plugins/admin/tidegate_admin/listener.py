@@ -27,6 +27,7 @@ BACKLOG = 1024
 HANDSHAKE_S = 10.0
 SEND_S = 20.0  # a browser that takes nothing for so long is gone
 LINGER_S = 1.0
+A_TURN_S = 1e-6  # sleep(0) would go on before the loop has looked at its sockets
 LINGER_BYTES = 262_144
 
 _REASONS = {
@@ -59,6 +60,7 @@ class Handler(WSGIHandler):
 
     server: Listener
     serving = False  # the client has said what it wants; until then its place may be taken
+    sending = False  # and again while it does not take what it is sent
 
     def __init__(self, sock: Any, address: Any, server: Listener) -> None:
         self.first = True
@@ -67,6 +69,8 @@ class Handler(WSGIHandler):
 
     def read_requestline(self) -> str:
         limits = self.server.limits
+        if not self.first:
+            gevent.sleep(A_TURN_S)  # many may have come at once; between two of them others get their turn
         seconds = limits.head_s if self.first else limits.idle_s
         self.first = self.serving = False
         self.socket.settimeout(None)
@@ -146,6 +150,11 @@ class Handler(WSGIHandler):
         environ["tidegate.path"] = str(self.path).partition("?")[0]
         return environ
 
+    def _sendall(self, data: bytes) -> None:
+        self.sending = True
+        super()._sendall(data)  # type: ignore[misc]
+        self.sending = False
+
     def _handle_client_error(self, ex: Exception) -> None:
         """Say what is wrong, let the client read it, and close."""
         if not isinstance(ex, Refused):
@@ -197,7 +206,7 @@ class Listener(WSGIServer):
 
     def _make_room(self) -> bool:
         for greenlet, handler in self.open.items():
-            if handler is None or not handler.serving:
+            if handler is None or not handler.serving or handler.sending:
                 del self.open[greenlet]
                 greenlet.kill(block=False)
                 return True

@@ -117,7 +117,10 @@ $("pause").addEventListener("click", () => pause(!live.paused));
 $("help").addEventListener("click", help);
 $("logout").addEventListener("click", () => logout().catch((error) => say(error.message, "bad")));
 $("range").addEventListener("change", () => loadPoints($("range").value));
-window.addEventListener("hashchange", show);
+window.addEventListener("hashchange", () => {
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close(); // it was about the view that is left
+  show();
+});
 
 const NEEDS = { errors: "errors.stats", alerts: "monitoring.alerts", security: "security.status", transactions: "transactions.totals" };
 try {

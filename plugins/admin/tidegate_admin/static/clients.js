@@ -6,13 +6,13 @@ import { actButton, open, say } from "./act.js";
 import { facts, table } from "./draw.js";
 import { length, moment } from "./format.js";
 
-export const whereabouts = (address) => (address ? h("a", { href: `#/address?of=${encodeURIComponent(address)}`, "data-focus": `at ${address}` }, address) : "–");
+export const whereabouts = (address) => (address ? h("a", { href: `#/address?of=${encodeURIComponent(address)}`, "data-focus": `at ${address}` }, address.replace(/\/32$/, "")) : "–");
 
 const account = (id, name) => (id && id !== "operator" ? h("a", { href: `#/clients?user=${encodeURIComponent(id)}`, "data-focus": `user ${id}` }, name || id) : id || "–");
 
 export function connectionTable(rows, refresh) {
   return table(rows, {
-    columns: [{ name: "id", class: "mono" }, { name: "kind" }, { name: "address", cell: (row) => whereabouts(row.address) }, { name: "user", cell: (row) => account(row.user) }, { name: "seconds", label: "for", cell: (row) => length(row.seconds), number: true }, { name: "calls" }, { name: "bytes_in", label: "in" }, { name: "bytes_out", label: "out" }],
+    columns: [{ name: "id", class: "mono" }, { name: "kind" }, { name: "address", cell: (row) => whereabouts(row.address) }, { name: "user", cell: (row) => account(row.user, row.name) }, { name: "seconds", label: "for", cell: (row) => length(row.seconds), number: true }, { name: "calls" }, { name: "bytes_in", label: "in" }, { name: "bytes_out", label: "out" }],
     actions: (row) => [actButton("Close", "system.close", { id: row.id }, { fixed: ["id"], after: refresh })],
     caption: "Connections", none: "Nobody is connected.",
   });

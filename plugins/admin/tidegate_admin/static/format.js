@@ -53,7 +53,7 @@ export function moment(at) {
   return h("time", { datetime: date.toISOString(), title: date.toISOString() }, when(at));
 }
 
-const TIMES = /^(at|first|last|since|until|from|to|created|expires|last_used|used|started|opened|ends|told|seen|first_seen|last_seen)$/;
+const TIMES = /^(at|first|last|since|until|from|counted_from|to|created|expires|last_used|used|started|opened|ends|told|seen|first_seen|last_seen)$/;
 
 /** A number that says when, or which one, and not how much. */
 export const isWord = (name) => TIMES.test(name) || /code$|^id$|^pid$|^port$/.test(name);

@@ -19,7 +19,10 @@ export function transactions({ refresh }) {
       if (fault) return;
       if (name === "transactions.active") swap(open.body, table(result, { columns: [METHOD, { ...COMMON[0], label: "for" }, ...COMMON.slice(1)], actions: (row) => [actButton("Roll back", "transactions.cancel", { id: row.id }, { fixed: ["id"], after: refresh })], caption: "Open transactions", none: "None is open." }));
       if (name === "transactions.slow") swap(slow.body, table(result, { columns: [METHOD, { name: "ended", cell: (row) => moment(row.ended) }, ...COMMON], caption: "The slowest transactions", none: "There was none yet." }));
-      if (name === "transactions.totals") swap(totals.body, anything(result, "Totals"));
+      if (name === "transactions.totals") {
+        const { "-": own, ...methods } = result.by_method;
+        swap(totals.body, anything({ ...result, by_method: own ? { ...methods, "the server itself": own } : methods }, "Totals"));
+      }
     },
   };
 }
