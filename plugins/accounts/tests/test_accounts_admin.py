@@ -73,6 +73,13 @@ def test_accounts_are_listed_a_page_at_a_time(server):
             admin.call("account.list", limit=0)
 
 
+def test_who_is_connected_is_told_by_name(server):
+    with server.client() as client, server.admin() as admin:
+        user = register(client, "ada")["user"]
+        (row,) = [row for row in admin.call("system.connections") if row["kind"] == "tcp"]
+        assert (row["user"], row["name"]) == (user["id"], "ada")
+
+
 def test_a_role_holds_for_open_connections_at_once(server):
     with server.client() as client, server.admin() as admin:
         register(client, "ada")

@@ -366,7 +366,7 @@ class Administration(Own):
         params={"user": USER, "reason": REASON},
         requires="admin",
         http="DELETE /users/{user}",
-        transaction=True,
+        transaction={"long": True},
     )
     def remove(self, call: Call, db: Any, user: str, reason: str = "") -> dict[str, Any]:
         """Delete somebody's account and all that is theirs, in every plugin, at once; says what was removed."""

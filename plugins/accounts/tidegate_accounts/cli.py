@@ -33,7 +33,7 @@ def account() -> None:
 def create(
     configuration: Configuration, name: str, role: str | None, generate: bool, data: Path | None, as_json: bool
 ) -> None:
-    """Make the account NAME; the password is asked for, or read from standard input in a pipe.
+    """Make the account NAME. The password is asked for, or read from standard input in a pipe.
 
     It asks the running server over the operator's socket in its data folder; with no server running it
     writes to the database itself, whose tables must be there (`tidegate db upgrade`, or one start).

@@ -222,7 +222,7 @@ class Own(Book):
     def delete(self, call: Call, transaction: Any, password: str) -> dict[str, Any]:
         """Delete your account and all that is yours, in every plugin, at once; says what was removed."""
         row = self._prove(call, transaction, user_of(call).name, password)
-        with transaction() as db:
+        with transaction(long=True) as db:  # there may be much of it
             return self.forget(call, db, self._still(db, row, row.password), "deleted by its owner")
 
     # --- the parts -------------------------------------------------------------------------------

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
+from gevent.hub import get_hub
 from tidegate_chat import feed
 
 
@@ -99,6 +101,22 @@ def test_all_connections_of_a_member_are_told(talk, server):
             if push.method == "event.read":
                 break
         assert push.params == {"room": room, "seq": seq}
+
+
+@pytest.mark.parametrize(("scopes", "hears"), [(["read"], False), (["read", "operate"], True)])
+def test_a_token_hears_only_what_its_scopes_let_it_read(talk, server, scopes, hears):
+    ada, bob, room = talk
+    with server.admin() as operator, server.client() as limited:
+        token = operator.call("account.create_token", user=bob.nick, label="limited", scopes=scopes)["token"]
+        limited.call("account.resume", token=token)
+        ada.call("message.send", room=room, text="in the room")
+        ada.call("direct.send", user=bob.nick, text="between us")
+        bob.heard("message", "created")  # bob's own connection has it all
+        ada.call("room.kick", room=room, user=bob.nick)
+        bob.heard("kicked")
+        limited.call("system.ping")
+        told = [push.method for push in limited.pushes(0.0)]
+    assert ("event.room" in told) is hears
 
 
 def test_who_left_or_was_put_out_hears_that_and_nothing_more(talk, person):
@@ -226,3 +244,60 @@ def test_who_has_logged_out_hears_no_more_of_a_room_and_who_comes_back_does(talk
     bob.call("account.login", name=bob.nick, password="correct horse battery")
     ada.call("message.send", room=room, text="after")
     assert bob.heard("message", room=room)[0]["data"]["text"] == "after"
+
+
+def test_in_a_large_room_nobody_hears_who_types_after_a_restart_either(chat, newcomer):
+    server = chat("sqlite", own="presence_members = 2")
+    ada, *others = people = [newcomer(server, nick) for nick in ("ada", "bob", "cyn")]
+    room = ada.call("room.create", name="Hall")["id"]
+    for one in others:
+        one.call("room.join", room=room)
+    server.stop()
+    server.start()
+    with ExitStack() as stack:
+        ada, *others = [stack.enter_context(server.client()) for _ in people]
+        for client, person in zip((ada, *others), people, strict=True):
+            client.call("account.resume", token=person.token)
+        assert ada.call("typing", room=room) is True
+        ada.call("message.send", room=room, text="typed")
+        for one in others:
+            heard = []
+            for push in one.pushes(10.0):
+                heard.append(push.method)
+                if push.method == "event.room":
+                    break
+            assert "event.typing" not in heard
+            assert heard[-1] == "event.room"
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("message.search", {"text": "a* b*"}),
+        ("room.leave", {"room": "full"}),
+        ("room.delete", {"room": "full"}),
+        ("room.batch", {"operations": [{"method": "room.delete", "params": {"room": "full"}}]}),
+        ("account.delete", {"password": "correct horse battery"}),
+    ],
+)
+def test_what_may_take_long_leaves_the_event_loop_to_others(chat_inside, newcomer, method, params):
+    server = chat_inside(virtual=False)
+    ada = newcomer(server, "ada")
+    ada.call("room.create", name="full")
+    for number in range(3):
+        ada.call("message.send", room="full", text=f"a b {number}")
+    ada.call("message.search", text="a b")  # who said it is known from here on
+
+    def statements():
+        with server.admin() as operator:
+            return operator.call("transactions.totals")["by_method"].get(method, {}).get("statements", 0)
+
+    def count():
+        watcher = get_hub().loop.prepare(ref=False)
+        watcher.start(lambda: turns.append(watcher))
+
+    turns, before = [], statements()
+    server.run(count)
+    ada.call(method, params)
+    seen = len(turns)
+    assert seen >= statements() - before  # each ran elsewhere, while the loop went round

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from tidegate.faults import (
     InvalidCharacters,
@@ -12,6 +14,7 @@ from tidegate.faults import (
     ResourceNotFound,
     ValueOutOfRange,
 )
+from tidegate_chat.words import snippet, terms_of
 
 
 def texts(client, room, **options):
@@ -218,6 +221,27 @@ def test_a_snippet_marks_what_was_found(talk):
     ((start, end),) = one["marks"]
     assert one["snippet"][start:end] == "Café"
     assert len(one["snippet"]) < 200
+
+
+def test_a_word_that_is_asked_for_again_is_looked_for_once():
+    assert terms_of('a* b "c d" -e ' * 5) == terms_of('a* b "c d" -e')
+
+
+def test_a_search_for_many_words_looks_at_each_word_of_a_text_about_once():
+    text, query = "a " * 2000, " ".join("abcdefghijklmnopqrstuvwxyz" * 3)
+    steps, before = [0], sys.gettrace()
+
+    def step(frame, event, arg):
+        steps[0] += event == "line"
+        return step
+
+    sys.settrace(step)
+    try:
+        found = snippet(text, terms_of(query))
+    finally:
+        sys.settrace(before)
+    assert found == ("a " * 12 + "a …", [[0, 25]])
+    assert steps[0] < 2000 * 30
 
 
 def test_only_what_the_caller_may_see_is_found(talk, person):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tidegate.testing import wait_until
 from tidegate_chat.terminal.rows import printable, wrapped
+from tidegate_chat.terminal.session import file_of
 
 PASSWORD = "correct horse battery"
 _numbers = count(1)
@@ -117,6 +118,12 @@ def test_two_people_meet_talk_search_and_come_back(chat, terminals, newcomer):
     ada.shows("The last owner can't go")
     ada.press("C-d")
     ada.shows("EXIT=0")
+
+
+def test_each_name_has_a_token_of_its_own():
+    names = [None, "ada-b", "ada.b", "ada_b", "ada'b"]
+    assert len({file_of("127.0.0.1:7420", name) for name in names}) == len(names)
+    assert file_of("[::1]:7420", "Ada") == file_of("[::1]:7420", "ada")
 
 
 def test_an_invitation_is_accepted_and_the_session_is_kept(chat, terminals, newcomer):

@@ -41,6 +41,8 @@ REASON = {"type": "string", "maxlength": 500, "meta": {"is": "text", "help": "Wh
 RANKS = {"member": 1, "admin": 2, "owner": 3}
 CORE = {"core": True}
 READ = {"core": True, "read": True}
+#: For what one row stands for many: on SQLite its statements run in a thread, and hold no other client up.
+LONG = {"core": True, "long": True}
 
 # Made once: to build a statement costs three times as much as to run it.
 _OF: BindParameter[str] = bindparam("of")

@@ -15,7 +15,7 @@ from tidegate.cli.remote import Remote, reason_of, remote
 @click.option("--register", is_flag=True, help="Make the account first.")
 @remote
 def chat(remote: Remote, name: str | None, register: bool) -> None:
-    """Chat in the terminal: rooms, people, live messages, search, invitations.
+    """Chat in the terminal. Rooms, people, live messages, search, invitations.
 
     It asks for your name and password once; afterwards the session's token, in a file that only you may
     read, lets you in and takes you back in after a lost connection; with --name that of this name.

@@ -31,6 +31,7 @@ INLINE = 64  # members to whom an event goes at once, before its sender has its 
 PATIENCE_S = 1.0  # for an event that belongs before others
 STEP = 32  # connections between two looks at the clock
 PIECE_BYTES = 65536  # of events that go to a connection at once
+SCOPE = "operate"  # of the commands that read what is pushed: they name none
 _JOINS = frozenset({"created", "joined"})
 _LEAVES = frozenset({"left", "kicked", "banned", "forgotten"})
 _MOVES = _JOINS | _LEAVES | {"deleted"}  # after these others are in the room
@@ -193,7 +194,7 @@ class Feeds:
         if kind in _LEAVES:
             held.discard(user)
             feed.reach = None
-            return frames[0], 1, [*self.server.sessions.get(user, ()), *self._reach(feed)]
+            return frames[0], 1, [*filter(_hears, self.server.sessions.get(user, ())), *self._reach(feed)]
         if kind == "deleted":
             self._feeds.pop(feed.room, None)
         size = len(frames[0])
@@ -206,7 +207,7 @@ class Feeds:
         """The members' connections; gathered again only when somebody joined, left, came or went."""
         sessions, turnover = self.server.sessions, self.server.turnover
         if feed.reach is None or feed.turnover != turnover:
-            feed.reach = [one for user in feed.members or () for one in sessions.get(user, ())]
+            feed.reach = [one for user in feed.members or () for one in sessions.get(user, ()) if _hears(one)]
             feed.turnover = turnover
         return feed.reach
 
@@ -228,5 +229,11 @@ class Feeds:
             connections = sessions.get(user)
             if connections is not None:
                 for connection in list(connections):
-                    if connection is not spare:
+                    if connection is not spare and _hears(connection):
                         connection.push(frame)
+
+
+def _hears(connection: Connection) -> bool:
+    """Whether it may read what is pushed: a token may lack the scope."""
+    user = connection.user
+    return user is not None and (user.scopes is None or SCOPE in user.scopes)

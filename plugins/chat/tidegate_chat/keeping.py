@@ -8,7 +8,7 @@ from sqlalchemy import and_, update
 from tidegate import Call, Fault, command
 from tidegate.faults import InvalidValue, TooManyItems
 
-from tidegate_chat.base import CORE, LIMIT, READ, ROOM
+from tidegate_chat.base import CORE, LIMIT, LONG, READ, ROOM
 from tidegate_chat.history import events_after
 from tidegate_chat.ruling import Ruling
 from tidegate_chat.tables import members
@@ -86,7 +86,7 @@ class Keeping(Ruling):
             }
         },
         requires="user",
-        transaction=CORE,
+        transaction=LONG,
     )
     def batch(self, call: Call, operations: list) -> list[Any]:  # type: ignore[type-arg]
         """Do several operations on rooms and invitations, all of them or none; their results in order.

@@ -95,7 +95,7 @@ class People(Base):
         others = self.feeds.members_of(row.id)
         if others is None:
             query = select(members.c.user).where(members.c.room == row.id, members.c.state == "active")
-            others = set(db.execute(query.limit(self.config.presence_members)).scalars())
+            others = set(db.execute(query.limit(self.config.presence_members + 1)).scalars())
         user = me(call)
         if len(others) <= self.config.presence_members:
             told = {"room": row.id, "user": user.id, "name": user.name}

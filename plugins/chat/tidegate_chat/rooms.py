@@ -16,7 +16,7 @@ from tidegate.faults import (
     UnsupportedOperation,
 )
 
-from tidegate_chat.base import AFTER, CORE, LIMIT, READ, ROOM, me
+from tidegate_chat.base import AFTER, CORE, LIMIT, LONG, READ, ROOM, me
 from tidegate_chat.invitations import Invitations
 from tidegate_chat.tables import invitations, members, messages, rooms
 from tidegate_chat.texts import key_of, limit_of, name_of, text_of
@@ -91,7 +91,7 @@ class Rooms(Invitations):
             self.settle(call, db, self.pending(db, row.id, me(call).id), "accepted")
         return self.enter(call, db, row)
 
-    @command("room.leave", params={"room": ROOM}, requires="user", transaction=CORE, faults=(PreconditionFailed,))
+    @command("room.leave", params={"room": ROOM}, requires="user", transaction=LONG, faults=(PreconditionFailed,))
     def leave(self, call: Call, db: Any, room: str) -> dict[str, Any]:
         """Go out of a room; its last owner can't while others are in it. Without anybody in it a room is deleted."""
         row, member = self.inside(call, db, room, lock=True)

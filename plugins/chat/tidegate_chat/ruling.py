@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from tidegate import Call, command
 from tidegate.faults import InvalidValue, PermissionDenied, PreconditionFailed, ResourceConflict, ResourceNotFound
 
-from tidegate_chat.base import CORE, RANKS, REASON, ROOM, USER, me
+from tidegate_chat.base import CORE, LONG, RANKS, REASON, ROOM, USER, me
 from tidegate_chat.rooms import NAME, PRIVATE, TOPIC, Rooms
 from tidegate_chat.tables import members, rooms
 from tidegate_chat.texts import key_of, name_of, text_of
@@ -54,7 +54,7 @@ class Ruling(Rooms):
         "room.delete",
         params={"room": ROOM, "reason": REASON},
         requires="user",
-        transaction=CORE,
+        transaction=LONG,
         faults=(PermissionDenied,),
     )
     def delete_room(self, call: Call, db: Any, room: str, reason: str = "") -> bool:

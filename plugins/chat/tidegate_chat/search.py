@@ -68,7 +68,7 @@ class Search(Messages):
             "limit": {"type": "integer", "min": 1, "max": 100, "meta": {"help": "How many on a page."}},
         },
         requires="user",
-        transaction=READ,
+        transaction={**READ, "long": True},  # SQLite's full text search is one step that may take a second
         rate="60/minute",
     )
     def search(

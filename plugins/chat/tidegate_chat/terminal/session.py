@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tidegate import Client, Fault
 from tidegate.faults import AuthenticationFamily
@@ -17,7 +18,7 @@ def file_of(address: str, name: str | None) -> Path:
     """Where the token for a server is kept, for each name that was given: under $XDG_STATE_HOME."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
     words = [address, name.casefold()] if name else [address]
-    kept = "--".join("".join(letter if letter.isalnum() else "-" for letter in word) for word in words)
+    kept = "--".join(quote(word, safe="") for word in words)
     return state / "tidegate" / f"chat-{kept}.json"
 
 
