@@ -114,3 +114,20 @@ def test_a_reader_in_another_process_makes_the_log_long_and_holds_nobody_up(page
     pages.run(wait, lambda: write() > 2 * LIMIT)
     other.close()
     pages.run(wait, lambda: write() <= LIMIT)
+
+
+def test_after_reads_were_let_go_at_the_wrong_moment_they_are_held_back_again(pages):
+    def scene():
+        own = journal.Journal(pages.server.data / "own")
+        own.look(LIMIT + 1)
+        looked = own.quiet
+        own.release()  # the wait is over while the thread is between its look and its try
+        own._tried = looked
+        own.look(LIMIT + 1)
+        own._not_before = 0.0  # some time later
+        own.look(LIMIT + 1)
+        held = own.quiet
+        own.release()
+        return looked, held
+
+    assert pages.run(scene) == (True, True)

@@ -75,7 +75,7 @@ def upgrade(configuration: Configuration, data: Path | None) -> None:
 @_subcommand
 @as_json
 def current(configuration: Configuration, data: Path | None, as_json: bool) -> None:
-    """Show where the tables of each plugin are, and where they should be; 1 when some are behind."""
+    """Show where the tables of each plugin are. And where they should be; exits with 1 when some are behind."""
     from tidegate_transactions import schema
 
     with _plugin(configuration, data) as plugin:
@@ -89,7 +89,7 @@ def current(configuration: Configuration, data: Path | None, as_json: bool) -> N
 
 @_subcommand
 def check(configuration: Configuration, data: Path | None) -> None:
-    """Compare the database with the code, and say what it can't do well; 1 when something is wrong."""
+    """Compare the database with the code. Says, too, what it can't do well; exits with 1 when something is wrong."""
     from tidegate_transactions import schema
 
     with _plugin(configuration, data) as plugin:
@@ -112,7 +112,7 @@ def check(configuration: Configuration, data: Path | None) -> None:
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def backup(configuration: Configuration, data: Path | None, force: bool, file: Path) -> None:
-    """Copy the database to FILE, consistent and checked, while the server may go on.
+    """Copy the database to FILE. The copy is consistent and checked; the server may go on meanwhile.
 
     Of SQLite a database file, of PostgreSQL an archive for pg_restore. FILE appears when it is whole.
     """

@@ -76,6 +76,7 @@ class Journal:
             self._hold_s = FIRST_HOLD_S
             self.release()
         elif self._tried:  # it was not our reads that stood in the way
+            self._tried = False  # also where they were let go between the thread's look at `quiet` and its try
             self._not_before = monotonic() + REST * FIRST_HOLD_S
             self.release()
         elif self._released is None and monotonic() >= self._not_before:
