@@ -76,6 +76,7 @@ def test_mode_rules_and_evidence(shop: Callable[..., Any]) -> None:
         assert "Observing" in admin.call("security.status")["warnings"][0]
         report = admin.call("security.report", period_s=3600)
         assert report["threats"] == 1
+        assert report["complete"] is False  # the server is younger than the hour
         assert report["advice"]
         assert admin.call("security.rule", id="sqli-drop", on=False) is False
         assert code_of(lambda: admin.call("security.rule", id="no-such", on=False)) == 1501
@@ -92,13 +93,20 @@ def test_the_lists_for_firewalls_are_rewritten(
     server = shop(f"blocklist = '{plain}'\nipset = '{ipset}'\nnftables = '{nft}'")
     with server.admin() as admin:
         admin.call("security.block", network="192.0.2.7", for_s=600, reason="x")
+        admin.call("security.block", network="192.0.2.8", for_s=315_360_000, reason="x")
         admin.call("security.block", network="2001:db8::/48", for_s=None, reason="x")
+        admin.call("security.block", network="2001:db8:0:1::/64", for_s=None, reason="x")
     server.advance(1)
-    eventually(lambda: plain.exists() and plain.read_text() == "192.0.2.7/32\n2001:db8::/48\n")
+    eventually(
+        lambda: plain.exists() and plain.read_text() == "192.0.2.7/32\n192.0.2.8/32\n2001:db8::/48\n2001:db8:0:1::/64\n"
+    )
     eventually(lambda: nft.exists())
     assert "add tidegate4 192.0.2.7/32 timeout 59" in ipset.read_text()
     assert "add tidegate6 2001:db8::/48 timeout 0 -exist" in ipset.read_text()
-    assert "elements = { 192.0.2.7/32 timeout 59" in nft.read_text()
+    assert "add element inet tidegate blocked4 { 192.0.2.7/32 timeout 59" in nft.read_text()
+    assert "192.0.2.8/32 timeout 99999999s" in nft.read_text()  # the most that nft reads
+    assert "blocked6 { 2001:db8::/48 }" in nft.read_text()  # nft refuses networks that overlap
+    assert "delete" not in nft.read_text()  # the operator's rules lie in the same table
 
 
 def test_lines_for_log_readers(served: Callable[..., Any]) -> None:
@@ -137,7 +145,13 @@ def test_the_command_line_blocks_shows_and_verifies(served: Callable[..., Any]) 
     assert json.loads(tidegate("security", "reputation", "127.0.0.63", "--data", data, "--json").stdout)["block"]
     asked = ["--address", "127.0.0.64", "--signal", "foreign protocol", "--times", "3", "--data", data, "--json"]
     assert json.loads(tidegate("security", "simulate", *asked).stdout)["address"]["answer"] == "block"
-    assert "What to do" in tidegate("security", "report", "--data", data).stdout
+    report = tidegate("security", "report", "--data", data).stdout
+    assert "What to do" in report
+    assert "older ones are no longer in memory" in report  # of the day that it is about, the server saw a moment
+    status = tidegate("security", "status", "--data", data).stdout
+    assert "active 1, soft 0" in status
+    assert "{" not in status
+    assert "{" not in tidegate("security", "rules", "--category", "xxe", "--data", data).stdout
     assert tidegate("security", "unblock", "127.0.0.63", "--data", data).returncode == 0
     server.stop()
     assert "0 problems" in tidegate("security", "audit", "verify", "--data", data).stdout

@@ -312,10 +312,11 @@ class Security(Administration):
     # --- what is kept -------------------------------------------------------------------------------
 
     def _texts(self) -> dict[Path, str]:
+        """Runs in a thread, so what the loop may change meanwhile is copied first, in one step."""
         kept = {
             **self.blocks.dump(),
-            "allowed": self.allowed,
-            "rules": self.switched,
+            "allowed": dict(self.allowed),
+            "rules": dict(self.switched),
             "mode": self.mode if self.mode != self.config.mode else None,
         }
         texts = {self.store.path: json.dumps(kept, indent=1)}

@@ -211,7 +211,7 @@ class Blocks:
     def dump(self) -> dict[str, Any]:
         return {
             "blocks": [asdict(block) for block in self.all()],
-            "offences": [[text, held.times, held.ended] for text, held in self._offences.items()],
+            "offences": [[text, held.times, held.ended] for text, held in list(self._offences.items())],
         }
 
     def load(self, data: dict[str, Any]) -> None:
@@ -253,8 +253,8 @@ def plain_list(blocks: Iterable[Block]) -> str:
 def ipset_list(blocks: Iterable[Block], wall: float, name: str) -> str:
     """For `ipset restore`: sets NAME4 and NAME6 with what is left of each block."""
     lines = [
-        f"create {name}4 hash:net family inet timeout 0 -exist",
-        f"create {name}6 hash:net family inet6 timeout 0 -exist",
+        f"create {name}4 hash:net family inet timeout 0 maxelem 1000000 -exist",
+        f"create {name}6 hash:net family inet6 timeout 0 maxelem 1000000 -exist",
         f"flush {name}4",
         f"flush {name}6",
     ]
@@ -267,25 +267,25 @@ def ipset_list(blocks: Iterable[Block], wall: float, name: str) -> str:
 
 
 def nft_list(blocks: Iterable[Block], wall: float, name: str) -> str:
-    """For `nft -f`: table inet NAME with the sets blocked4 and blocked6."""
+    """For `nft -f`: fills the sets blocked4 and blocked6 of the table inet NAME, and leaves all else in it alone.
+
+    nft refuses a set whose networks overlap, so one that lies in another is left out.
+    """
     rows: dict[int, list[str]] = {4: [], 6: []}
-    for block in blocks:
-        if not block.soft:
+    placed: NetworkTable[Block] = NetworkTable()
+    hard = [(network(block.network), block) for block in blocks if not block.soft]
+    for place, block in sorted(hard, key=lambda one: one[0].length):
+        if not placed.covers(place):
+            placed.set(place, block)
             left = block.left_s(wall)
-            after = "" if left is None else f" timeout {max(1, int(left))}s"
-            rows[6 if ":" in block.network else 4].append(block.network + after)
-    out = [
-        f"table inet {name} {{}}",
-        f"delete table inet {name}",
-        f"table inet {name} {{",
-    ]
+            seconds = 0 if left is None else min(99_999_999, max(1, int(left)))  # nft reads no ninth digit
+            rows[place.version].append(block.network + (f" timeout {seconds}s" if seconds else ""))
+    out = [f"add table inet {name}"]
     for version, kind in ((4, "ipv4_addr"), (6, "ipv6_addr")):
         out += [
-            f"  set blocked{version} {{",
-            f"    type {kind}",
-            "    flags interval, timeout",
+            f"add set inet {name} blocked{version} {{ type {kind}; flags interval, timeout; }}",
+            f"flush set inet {name} blocked{version}",
         ]
         if rows[version]:
-            out.append(f"    elements = {{ {', '.join(rows[version])} }}")
-        out.append("  }")
-    return "\n".join([*out, "}"]) + "\n"
+            out.append(f"add element inet {name} blocked{version} {{ {', '.join(rows[version])} }}")
+    return "\n".join(out) + "\n"

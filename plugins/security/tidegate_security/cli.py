@@ -52,7 +52,7 @@ def security() -> None:
 @click.option("--off", multiple=True, metavar="ID", help="Without this rule.")
 @click.option("--flagged", is_flag=True, help="Print only what is flagged.")
 def scan(profile: str, files: tuple[Path, ...], off: tuple[str, ...], flagged: bool) -> None:
-    """Try the rules on texts: JSON lines {"id": …, "text": …} from standard input, one verdict a line.
+    """Try the rules on texts. JSON lines {"id": …, "text": …} from standard input, one verdict a line.
 
     No server is needed.
 
@@ -148,7 +148,9 @@ def cell(value: Any) -> str:
         return f"{value:g}" if abs(value) < 1e9 else datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if isinstance(value, list):
         return " ".join(map(cell, value)) or "-"
-    return json.dumps(value) if isinstance(value, dict) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {cell(inner)}" for key, inner in value.items()) or "-"
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
 _network = click.argument("network")
@@ -284,7 +286,7 @@ def simulate(
     remote: Remote,
     as_json: bool,
 ) -> None:
-    """Say what would be done about a text, an address, a signal; changes nothing.
+    """Say what security would do. About a text, an address, a signal; changes nothing.
 
     \b
     Example:
@@ -308,13 +310,17 @@ def events(limit: int, address: str, remote: Remote, as_json: bool) -> None:
     _show(_ask(remote, as_json, "security.events", limit=limit, prefix=address), as_json)
 
 
+_RULE = ("id", "category", "score", "on", "refs", "description")  # what fits a terminal
+
+
 @security.command()
 @click.option("--category", default="", metavar="NAME", help="Of this category only.")
 @remote
 @as_json
 def rules(category: str, remote: Remote, as_json: bool) -> None:
-    """List the rules of a running server."""
-    _show(_ask(remote, as_json, "security.rules", category=category), as_json)
+    """List the rules of a running server. With --json each with the texts that it finds and leaves alone."""
+    found = _ask(remote, as_json, "security.rules", category=category)
+    _show(found if as_json else [{key: row[key] for key in _RULE} for row in found], as_json)
 
 
 @security.command()
@@ -376,7 +382,7 @@ def reinstate(user: str, reason: str, remote: Remote, as_json: bool) -> None:
 @remote
 @as_json
 def report(hours: float, remote: Remote, as_json: bool) -> None:
-    """Report on a period: what happened, what changed, what to do about it."""
+    """Report on a period. What happened, what changed, what to do about it."""
     from tidegate_security.report import as_text
 
     found = _ask(remote, as_json, "security.report", period_s=hours * 3600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections import deque
@@ -18,7 +19,7 @@ from tidegate_security.search import Wanted, forwards
 
 @security.group()
 def audit() -> None:
-    """The audit trail, read from the server's data folder; the server need not run."""
+    """The audit trail. It is read from the server's data folder; the server need not run."""
 
 
 _data = click.option(
@@ -49,9 +50,10 @@ def _trail(data: Path) -> Path:
 )
 @as_json
 def verify(data: Path, key: Path | None, checkpoints: Path | None, as_json: bool) -> None:
-    """Say whether anything was changed, left out, moved, cut off or written anew, and where; exits with 1 then.
+    """Say whether the trail is as it was written. If not, what was changed, left out, moved or cut off.
 
     What was written after the last checkpoint (at most 256 entries and 60 s of a running server) can be cut off unseen.
+    The exit code is 1 when something is wrong.
     """
     from tidegate_security.audit import Key
     from tidegate_security.verify import verify as check
@@ -90,7 +92,9 @@ def _print(entries: Iterable[dict[str, Any]], as_json: bool) -> None:
             for k, v in entry.items()
             if k not in ("ts", "event", "severity", "seq", "prev", "mac", "key") and v not in (None, "", [])
         }
-        said = " ".join(f"{name}={cell(value)}" for name, value in rest.items())
+        said = " ".join(
+            f"{name}={json.dumps(value) if isinstance(value, dict) else cell(value)}" for name, value in rest.items()
+        )
         head = f"{entry.get('seq', '-'):>6} {entry.get('ts', '-')} {entry.get('severity', '-'):8} {entry.get('event')}"
         click.echo(printable(f"{head} {said}", keep=""))
 
@@ -132,7 +136,7 @@ def search(
     text: str,
     as_json: bool,
 ) -> None:
-    """Show the entries that match all that is given; TEXT is looked for in the whole entry."""
+    """Show the entries that match all that is given. TEXT is looked for in the whole entry."""
     if since and not re.fullmatch(r"\d{4}-\d\d-\d\d(T[\d:.]*Z?)?", since):
         raise click.BadParameter("expected 2026-01-31 or 2026-01-31T12:00", param_hint="--since")
 

@@ -91,9 +91,14 @@ def _is_private(address: str) -> bool:
 
 def report(security: Looking, period_s: float) -> dict[str, Any]:
     """A period against the one before it, from the evidence that is kept."""
-    wall = security.server.clock.wall()
+    server = security.server
+    wall = server.clock.wall()
     since, before = wall - period_s, wall - 2 * period_s
     evidence = list(security.reputation.evidence)
+    now_s = server.clock.now()
+    counted = max(since, wall - (now_s - (server.started or now_s)))
+    if len(evidence) == security.reputation.evidence.maxlen:
+        counted = max(counted, evidence[0].at)
     now_of = [e for e in evidence if e.at >= since]
     then_of = [e for e in evidence if before <= e.at < since]
     now, then = Counter(e.signal for e in now_of), Counter(e.signal for e in then_of)
@@ -103,9 +108,8 @@ def report(security: Looking, period_s: float) -> dict[str, Any]:
     found = {
         "from": since,
         "to": wall,
-        "complete": not evidence
-        or evidence[0].at <= since
-        or len(evidence) < (security.reputation.evidence.maxlen or 0),
+        "counted_from": counted,  # evidence is in memory: since the start, and so much of it
+        "complete": counted <= since,
         "signals": [
             {"signal": signal, "count": now[signal], "before": then[signal]}
             for signal in sorted(now | then, key=lambda s: -now[s])
@@ -158,7 +162,7 @@ def as_text(found: dict[str, Any]) -> str:
         "",
     ]
     if not found["complete"]:
-        lines.append("(the oldest evidence of this period is no longer kept)")
+        lines.append(f"(signals are counted from {when(found['counted_from'])} on: older ones are no longer in memory)")
     lines.append(
         f"{found['blocks_begun']} blocks begun, {found['blocks']['active']} active, {found['threats']} threats"
     )
