@@ -140,7 +140,7 @@ def proxied(tmp_path, need, served):
         "/etc/haproxy/tidegate.pem": pem,
         ":7420": f":{ports[0]}",
         ":7443": f":{ports[1]}",
-        ":7421": f":{server.port}",
+        ":7422": f":{server.port}",
     }
     for old, new in changes.items():
         assert old in text

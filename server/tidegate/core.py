@@ -54,7 +54,9 @@ class Admit(Plugin):
             if admins and not call.connection.admin:
                 raise MethodNotFound
             if user is None:
-                raise AuthenticationRequired if someone_identifies else AuthenticationUnavailable
+                if someone_identifies:
+                    raise AuthenticationRequired
+                raise AuthenticationUnavailable("Nobody can log in: no plugin of this server knows its users")
             if role not in user.roles:
                 raise AuthorizationDenied
             if user.scopes is not None and scope not in user.scopes:
@@ -209,6 +211,7 @@ class Core(Plugin):
                 "address": c.address,
                 "prefix": prefix_text(c.prefix),
                 "user": c.user.id if c.user is not None else None,
+                "name": c.user.name if c.user is not None else None,
                 "seconds": round(now - c.opened, 3),
                 **c.traffic(),
             }

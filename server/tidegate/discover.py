@@ -82,7 +82,9 @@ def method(command: Command) -> dict[str, Any]:
 
 def _param(command: Command, name: str) -> dict[str, Any]:
     rules = (command.notes.get("params") or {}).get(name)
-    schema = schema_of(rules) if rules else _annotated(kinds_of(command)[name])
+    schema = schema_of(rules or {})
+    if not rules or not {"type", "coerce"} & rules.keys():  # `meta.is` names a type that is not known here
+        schema = {**_annotated(kinds_of(command)[name]), **schema}
     entry: dict[str, Any] = {"name": name, "required": name in command.required, "schema": schema}
     if not entry["required"]:
         default = inspect.signature(command.function).parameters[name].default

@@ -314,6 +314,17 @@ def test_every_server_has_its_commands(raw):
     assert raw.ask("system.hello", {"protocol": 2})["error"]["code"] == 1604
 
 
+def test_rpc_discover_tells_the_type_of_a_parameter_whose_schema_names_none(inside):
+    @command("room.open", params={"name": {"meta": {"is": "room_name"}}, "size": {"coerce": int}})
+    def open_room(name: str, size: int = 1):
+        """Open a room."""
+
+    with inside(commands=[open_room]).raw() as raw:
+        (method,) = [m for m in raw.ask("rpc.discover")["result"]["methods"] if m["name"] == "room.open"]
+    # What is coerced may come as anything.
+    assert [param["schema"] for param in method["params"]] == [{"type": "string"}, {"default": 1}]
+
+
 def test_rpc_discover_describes_what_the_caller_may_use(inside):
     server = inside(commands=COMMANDS)
     with server.raw() as raw, server.raw_admin() as door:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from tidegate import command
+from tidegate import Plugin, command, hookimpl
 from tidegate.faults import InvalidValue, NetworkError, QueryFailed
+from tidegate_errors import Errors
 
 
 @command("fail")
@@ -136,6 +137,44 @@ def test_a_group_is_found_in_our_code_not_in_the_library_that_raised(inside):
     (group,) = groups(server)
     assert group["where"].startswith(f"{__name__}.")
     assert "parse:" in group["where"]
+
+
+class Around(Plugin):
+    """Stands outside of the errors plugin, and has a command."""
+
+    ring = "guard"
+
+    @hookimpl
+    def tidegate_decorate(self, command, proceed):
+        return lambda call: proceed(call)
+
+    @command("around.none")
+    def none(self) -> None:
+        """Nothing."""
+
+
+@command("shipped", breaker="carrier")
+def shipped() -> None:
+    raise NetworkError
+
+
+@command("shipped.by", breaker=False)
+def shipped_by(breaker) -> None:
+    with breaker("carrier"):
+        raise NetworkError
+
+
+def test_what_a_breaker_refuses_is_never_laid_to_a_plugin_around_it(inside):
+    server = inside(plugins={"errors": Errors, "around": Around}, commands=[shipped, shipped_by])
+    with server.admin() as admin, server.raw() as raw:
+        raw.ask("shipped")
+        admin.call("breakers.force", name="carrier", state="open", reason="x")
+        assert raw.ask("shipped")["error"]["code"] == 1307
+        assert raw.ask("shipped.by")["error"]["code"] == 1307
+        places = [group["where"] for group in admin.call("errors.groups") if group["code"] == 1307]
+    assert len(places) == 2
+    assert any(f"{__name__}.shipped_by:" in place for place in places)
+    assert any(place.startswith("tidegate_errors.") for place in places)
 
 
 def test_groups_are_bounded_and_the_ones_seen_last_stay(inside):

@@ -27,6 +27,8 @@ class Fingerprints:
     """Knows which modules are ours: those with commands and plugins. Never this one, the core's or a library's."""
 
     def __init__(self, commands: Iterable[Command]) -> None:
+        commands = list(commands)
+        self._functions = {getattr(command.function, "__code__", None) for command in commands}
         self._ours = {
             module.partition(".")[0]
             for command in commands
@@ -39,12 +41,16 @@ class Fingerprints:
         innermost: tuple[FrameType, int] | None = None
         own: tuple[FrameType, int] | None = None
         trace: TracebackType | None = error.__traceback__
+        module, called = "", False
         while trace is not None:
             innermost = (trace.tb_frame, trace.tb_lineno)
-            if trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] in self._ours:
+            module = trace.tb_frame.f_globals.get("__name__", "")
+            if module.partition(".")[0] in self._ours:
                 own = innermost
+            called = called or trace.tb_frame.f_code in self._functions
             trace = trace.tb_next
-        found = own or innermost
+        refused = not called and module.startswith("tidegate_errors")  # by a breaker or a limit around the command
+        found = innermost if refused else own or innermost
         where = "?"
         if found is not None:
             frame, line = found

@@ -96,6 +96,8 @@ def call(
       tidegate call room.create name=news private=true members:='["ann", "bob"]'
       tidegate call security.blocks --data ./data --json
 
+    With --json it is {"result": …} on one line, or {"error": …}.
+
     The exit code is 1 when the server answers with a fault, 3 when it does not answer.
     """
     with remote.connected(as_json) as client:

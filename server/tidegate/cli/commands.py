@@ -38,7 +38,7 @@ def commands(
     """
     from tidegate.nearest import hint
 
-    if running(ctx, configuration, remote):
+    if asks := running(ctx, configuration, remote):
         with remote.connected(as_json) as client:
             known = described(client)
     else:
@@ -50,7 +50,8 @@ def commands(
             return emit(list(known.values()))
         return listed(known)
     if method not in known:
-        refuse(f"no command is called {method!r}{hint(method, known)}; `tidegate commands` lists them")
+        which = "that you may use " if asks else ""
+        refuse(f"no command {which}is called {method!r}{hint(method, known)}; `tidegate commands` lists them all")
     if as_json:
         return emit(known[method])
     explain(known[method])
