@@ -10,6 +10,7 @@ from tidegate.faults import (
     InvalidCharacters,
     InvalidCredentials,
     InvalidLength,
+    InvalidValue,
     PasswordRejected,
     PermissionDenied,
     ResourceConflict,
@@ -225,6 +226,15 @@ def test_who_deletes_the_account_is_nobody_then(server):
         with pytest.raises(TokenInvalid):
             client.call("account.resume", token=token)
         client.call("account.register", name="ada", password=PASSWORD)
+
+
+@pytest.mark.parametrize("name", ["admin", "ROOT", "Support"])
+def test_a_name_that_speaks_for_the_server_is_no_bodys_to_register(accounts, name):
+    server = accounts()
+    with server.client() as client, pytest.raises(InvalidValue, match="reserved"):
+        client.call("account.register", name=name, password=PASSWORD)
+    with server.admin() as admin:
+        assert admin.call("account.create", name=name, password=PASSWORD)["name"] == name
 
 
 def test_registration_can_be_closed(accounts, database):

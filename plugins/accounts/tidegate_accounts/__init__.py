@@ -12,6 +12,7 @@ from tidegate_accounts.passwords import Passwords
 from tidegate_accounts.people import CHANNEL, Directory, People
 from tidegate_accounts.settings import SETTINGS
 from tidegate_accounts.tables import MIGRATIONS, metadata
+from tidegate_accounts.texts import key_of
 from tidegate_accounts.throttle import Throttle
 
 
@@ -36,6 +37,7 @@ class Accounts(Administration):
         self.max_sessions: int = config.max_sessions
         self.max_tokens: int = config.max_tokens
         self.registration: bool = config.registration
+        self.reserved = frozenset(map(key_of, config.reserved_names))
 
     @hookimpl
     def tidegate_serve(self, server: Server) -> Generator[None, None, None]:

@@ -26,6 +26,7 @@ class Book(Plugin):
     max_sessions: int
     max_tokens: int
     registration: bool
+    reserved: frozenset[str]
 
     def new_row(self, *, name: str, password: str | None, role: str, certificate: str | None = None) -> dict[str, Any]:
         """The row of a new account; `password` is hashed."""

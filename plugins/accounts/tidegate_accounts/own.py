@@ -12,6 +12,7 @@ from tidegate.faults import (
     AccountSuspended,
     AuthorizationDenied,
     InvalidCredentials,
+    InvalidValue,
     PasswordRejected,
     PermissionDenied,
     ResourceConflict,
@@ -69,6 +70,8 @@ class Own(Book):
         if not self.registration:
             raise PermissionDenied("Only administrators make accounts here")
         name, label = name_of(name), text_of(label, "label", 128)
+        if key_of(name) in self.reserved:
+            raise InvalidValue("This name is reserved; an administrator can make it an account", field="params.name")
         check_new(password, name)
         hashed, token = self.passwords.hash(password), secrets.token_urlsafe(32)
         try:

@@ -19,6 +19,13 @@ SETTINGS: dict[str, Any] = {
         "default": True,
         "meta": _meta("Whether anybody may register; else only administrators make accounts."),
     },
+    "reserved_names": {
+        "type": "list",
+        "maxlength": 1000,
+        "schema": {"type": "string", "minlength": 1, "maxlength": 128},
+        "default": ["admin", "administrator", "root", "operator", "system", "moderator", "support", "security"],
+        "meta": _meta("Names that nobody can register, in whatever case; administrators can make them accounts."),
+    },
     "session_ttl_s": _whole(2_592_000, 60, 315_360_000, "How long a session lives after its last use.", "s"),
     "token_ttl_s": _whole(
         31_536_000, 60, 315_360_000, "How long a token that an administrator makes may live at most.", "s"
