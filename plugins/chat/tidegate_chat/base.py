@@ -34,6 +34,7 @@ USER = {
     "maxlength": 128,
     "meta": {"profile": "identifier", "help": "An id, or a name."},
 }
+MAX_SEQ = 2**31 - 1  # what PostgreSQL's integer holds
 LIMIT = {"type": "integer", "min": 1, "max": 200, "meta": {"help": "How many on a page."}}
 AFTER = {"type": "string", "maxlength": 256, "meta": {"profile": "identifier", "help": "`next` of the last page."}}
 REASON = {"type": "string", "maxlength": 500, "meta": {"is": "text", "help": "Why; the room sees it."}}

@@ -8,13 +8,13 @@ from sqlalchemy import and_, update
 from tidegate import Call, Fault, command
 from tidegate.faults import InvalidValue, TooManyItems
 
-from tidegate_chat.base import CORE, LIMIT, LONG, READ, ROOM
+from tidegate_chat.base import CORE, LIMIT, LONG, MAX_SEQ, READ, ROOM
 from tidegate_chat.history import events_after
 from tidegate_chat.ruling import Ruling
 from tidegate_chat.tables import members
 from tidegate_chat.texts import limit_of
 
-SEQ = {"type": "integer", "required": True, "min": 0, "meta": {"help": "The number of an event."}}
+SEQ = {"type": "integer", "required": True, "min": 0, "max": MAX_SEQ, "meta": {"help": "The number of an event."}}
 #: What a batch may hold.
 IN_BATCHES = frozenset(
     {

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from tidegate import Call, command
 from tidegate.faults import InvalidValue, PermissionDenied, ResourceGone, ResourceNotFound
 
-from tidegate_chat.base import CORE, RANKS, READ, ROOM, USER, me
+from tidegate_chat.base import CORE, MAX_SEQ, RANKS, READ, ROOM, USER, me
 from tidegate_chat.history import message
 from tidegate_chat.keeping import Keeping
 from tidegate_chat.tables import edits, messages, rooms
@@ -20,8 +20,8 @@ TEXT = {"type": "string", "required": True, "meta": {"is": "text", "help": "At m
 MESSAGE = {"type": "string", "required": True, "meta": {"is": "uuid", "help": "Its id."}}
 REPLY_TO = {"type": "string", "meta": {"is": "uuid", "help": "The message that it answers."}}
 PAGE = {
-    "before": {"type": "integer", "min": 1, "meta": {"help": "Only messages before this event."}},
-    "after": {"type": "integer", "min": 0, "meta": {"help": "Only messages after this event."}},
+    "before": {"type": "integer", "min": 1, "max": MAX_SEQ, "meta": {"help": "Only messages before this event."}},
+    "after": {"type": "integer", "min": 0, "max": MAX_SEQ, "meta": {"help": "Only messages after this event."}},
     "limit": {"type": "integer", "min": 1, "max": 200, "meta": {"help": "How many on a page."}},
 }
 _SAID = insert(messages)  # made once, as those of base.py

@@ -64,7 +64,7 @@ class Search(Messages):
                 "allowed": ["rank", "time"],
                 "meta": {"profile": "identifier", "help": "The best first, or the newest."},
             },
-            "after": {"type": "integer", "min": 1, "meta": {"help": "`next` of the last page."}},
+            "after": {"type": "integer", "min": 1, "max": 2**63 - 1, "meta": {"help": "`next` of the last page."}},
             "limit": {"type": "integer", "min": 1, "max": 100, "meta": {"help": "How many on a page."}},
         },
         requires="user",
