@@ -15,7 +15,7 @@ RUN = Path(__file__).parent / "bench" / "run.py"
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="the load generator is written in C")
 def test_every_measurement_of_the_bench_gives_figures_and_no_bad_answer(tmp_path):
-    few = ["--rounds", "1", "--seconds", "0.1", "--loads", "c50p16", "--connections", "100", "--servers", "core"]
+    few = ["--rounds", "1", "--seconds", "1", "--loads", "c50p16", "--connections", "100", "--servers", "core"]
     figures = {}
     for what in ([], ["fairness", "churn", "memory"]):
         out = tmp_path / "figures.json"
